@@ -28,9 +28,9 @@ from runner.files import atomically, write_json
 from runner.paths import PUBLISHED, ROOT
 from runner.records.find import record_in
 
-COMMAND, BLOCK = "kinds", "begin"
+COMMAND = "kinds"
 RESULTS = ROOT / "results" / "cpu_kinds.json"
-PAGE = ROOT / "docs" / "records.md"
+PAGES = (ROOT / "docs" / "records.md", ROOT / "RESULTS.md")
 # All runs of a kind are performed by one process, which imports torch once.
 PERFORM = """\
 import sys
@@ -99,8 +99,9 @@ def kinds(words: Sequence[str], console: Console) -> int:
         )
     made = measurement(one, other)
     write_json(RESULTS, asdict(made))
-    page = renewed(PAGE.read_text(encoding="utf-8"), COMMAND, {BLOCK: markdown(made)})
-    atomically(PAGE, partial(Path.write_text, data=page, encoding="utf-8"))
+    for path in PAGES:
+        page = renewed(path.read_text(encoding="utf-8"), COMMAND, texts(made))
+        atomically(path, partial(Path.write_text, data=page, encoding="utf-8"))
     console.print(markdown(made), markup=False, soft_wrap=True)
     return 0
 
@@ -186,6 +187,11 @@ def read_measurement(path: Path = RESULTS) -> Measurement:
             Repeated(**{**run, **{key: tuple(run[key]) for key in pairs}}) for run in plain["runs"]
         ),
     )
+
+
+def texts(made: Measurement) -> dict[str, str]:
+    """The text of each block: the whole measurement, or what it says."""
+    return {"begin": markdown(made), "in short": "\n".join(_sentences(made))}
 
 
 def markdown(made: Measurement) -> str:

@@ -7,13 +7,13 @@ import pytest
 from rich.console import Console
 
 from runner.bench.kinds import (
-    BLOCK,
     COMMAND,
-    PAGE,
+    PAGES,
     kinds,
     markdown,
     measurement,
     read_measurement,
+    texts,
 )
 from runner.blocks import renewed
 from runner.errors import ConfigError
@@ -60,6 +60,8 @@ def test_one_kind_two_commits_and_words_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_measurement_of_the_file() -> None:
-    page, made = PAGE.read_text(encoding="utf-8"), read_measurement()
-    assert renewed(page, COMMAND, {BLOCK: markdown(made)}) == page
+    made = read_measurement()
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        assert renewed(page, COMMAND, texts(made)) == page
     assert len(made.runs) == 6 and all(run.published is not None for run in made.runs)

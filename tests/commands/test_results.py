@@ -272,7 +272,7 @@ TYPED = {
     "RESULTS": "0.53 1.7 20 8.1 95",  # outside of the blocks; 1.7 to 8.1 explains the form
 }
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?")
-BLOCK = re.compile(r"<!-- make results: (?!end).*?<!-- make results: end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- make (\w+): (?!end).*?<!-- make \1: end -->", re.DOTALL)  # generated
 NO_PROSE = re.compile(r"\{\{.*?\}\}|```.*?```|`.*?`|\]\([^)]*\)|<[^>]*>", re.DOTALL)
 
 
