@@ -9,12 +9,13 @@ class Sample:
     """The numbers of one entry's runs.
 
     Args:
+        centre: the mean, or the median (`Metric.centre`).
         spread: standard deviation over the seeds; None for one seed.
         sign: the text that the paper prints between mean and deviation.
         epoch_kind: `search` or `train`, as in the records.
     """
 
-    mean: float
+    centre: float
     spread: float | None
     sign: str
     epoch_kind: str
@@ -40,38 +41,38 @@ class Printed:
 def points(sample: Sample) -> str:
     """Format a percentage, with the deviation if there are several seeds."""
     spread = "" if sample.spread is None else f"{sample.sign}{sample.spread:.2f}"
-    return f"{sample.mean:.2f}{spread}"
+    return f"{sample.centre:.2f}{spread}"
 
 
 def sparsity(sample: Sample) -> str:
     """Format a sparsity; none is 0."""
-    return f"{sample.mean:.2f}" if sample.mean else "0"
+    return f"{sample.centre:.2f}" if sample.centre else "0"
 
 
 def whole(sample: Sample) -> str:
     """Format a whole number."""
-    return f"{sample.mean:,.0f}"
+    return f"{sample.centre:,.0f}"
 
 
 def seconds(sample: Sample) -> str:
     """Format seconds, those below ten with a decimal."""
-    return f"{sample.mean:,.0f}" if sample.mean >= 10 else f"{sample.mean:.1f}"
+    return f"{sample.centre:,.0f}" if sample.centre >= 10 else f"{sample.centre:.1f}"
 
 
 def share(sample: Sample) -> str:
     """Format a percentage of one decimal."""
-    return f"{sample.mean:.1f}%"
+    return f"{sample.centre:.1f}%"
 
 
 def share_with_spread(sample: Sample) -> str:
     """Format a percentage of one decimal, with the deviation if there are several seeds."""
     spread = "" if sample.spread is None else f"{sample.sign}{sample.spread:.1f}"
-    return f"{sample.mean:.1f}{spread}%"
+    return f"{sample.centre:.1f}{spread}%"
 
 
 def cost(sample: Sample) -> str:
     """Format epochs with their kind."""
-    return _epochs_of(f"{sample.mean:,.0f}", sample.epoch_kind)
+    return _epochs_of(f"{sample.centre:,.0f}", sample.epoch_kind)
 
 
 def _epochs_of(epochs: str, kind: str) -> str:
@@ -107,9 +108,9 @@ def papers_cost(paper: Printed) -> str:
 
 def large(sample: Sample) -> str:
     """Format a number of operations with three digits: 1.23e+15."""
-    return f"{sample.mean:.2e}"
+    return f"{sample.centre:.2e}"
 
 
 def ratio(sample: Sample) -> str:
     """Format a ratio as the papers on training cost do: 0.23x."""
-    return f"{sample.mean:.3g}x"
+    return f"{sample.centre:.3g}x"

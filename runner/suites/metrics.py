@@ -4,8 +4,9 @@ A new column is one object in METRICS. A table's YAML refers to it by name; the 
 print it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean, median
 from typing import Any
 
 from runner.suites import metric_texts as texts
@@ -34,6 +35,8 @@ class Metric:
         caption: its description in the line that explains the entries. It is set for the metrics
             that `table.metric` can choose.
         finding: the finding of the report whose convergence check marks the number; empty for none.
+        centre: what an entry prints of the numbers of its seeds. It is the mean, but the median for
+            times: other work on the machine can lengthen a run many times.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Metric:
     always: bool = False
     caption: str = ""
     finding: str = ""
+    centre: Callable[[Sequence[float]], float] = fmean
 
 
 def _field(name: str) -> Callable[[Record], float | None]:
@@ -134,6 +138,7 @@ METRICS = (
         csv="runtime_s",
         paper_csv="paper_runtime_s",
         always=True,
+        centre=median,
     ),
     replace(
         ACCURACY,

@@ -93,7 +93,7 @@ def _entry_line(suite: Suite, seeds: str) -> str:
         return f"{entry}{f', means over n={seeds} seeds' if seeds else ''}."
     timed = ""
     if find_metric("runtime_s") in metrics(suite):
-        timed = "; runtime: seconds of all the method's stages, mean"
+        timed = "; runtime: seconds of all the method's stages, median"
     theirs, beside = "", ""
     if has_paper(suite):
         theirs = " [the paper's]"
