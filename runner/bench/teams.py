@@ -25,7 +25,7 @@ from runner.data.augment import ResizedCrop
 from runner.data.batches import Batches, evaluation_batches
 from runner.data.files import Files
 from runner.engine.allocator import keep_freed_memory
-from runner.engine.distributed import ALONE, ProcessGroup
+from runner.engine.distributed import ALONE, ProcessGroup, connected
 
 PROCESSES = 2
 SCORED = 512  # images
@@ -196,7 +196,7 @@ def _serve(rank: int, meeting: str, orders: Connection, member: Member) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=PROCESSES
     )
-    work = member(ProcessGroup(rank, PROCESSES))
+    work = member(connected(torch.device("cpu")))
     orders.send(True)
     while orders.recv():
         orders.send(_cpu_seconds(work))

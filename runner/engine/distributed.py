@@ -26,6 +26,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pruners.base import Masking
 from runner.data.shard import Shard
+from runner.engine.local_messages import connect
+from runner.engine.messages import CollectiveMessages, Messages, summed
 from runner.engine.shared_batchnorm import share_statistics
 from runner.errors import ConfigError
 from runner.torchrun import ranks
@@ -34,16 +36,22 @@ from runner.torchrun import ranks
 NEW, OLD = "forward_sync_buffers", "broadcast_buffers"
 SYNC_BUFFERS = NEW if NEW in signature(DistributedDataParallel).parameters else OLD
 MEETING = timedelta(minutes=30)  # for all processes to start
+SMALL = 2**16  # bytes of a tensor that every process sends to all others
 PATIENCE = timedelta(days=7)  # the others wait while the first process computes a measurement alone
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of one run. A single process communicates nothing."""
+    """The processes of one run. A single process communicates nothing.
+
+    Args:
+        messages: how small tensors of the host are sent.
+    """
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    messages: Messages = CollectiveMessages()
 
     @property
     def first(self) -> bool:
@@ -66,7 +74,7 @@ class ProcessGroup:
         if self.device.type == "cuda":
             convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
             return convert(model)
-        share_statistics(model)
+        share_statistics(model, self.messages)
         return model
 
     def wrap(self, model: nn.Module, masking: Masking) -> nn.Module:
@@ -99,8 +107,11 @@ class ProcessGroup:
 
     def total(self, values: Tensor) -> Tensor:
         """Sum `values` over processes, in place."""
-        if self.size > 1:
-            dist.all_reduce(values)
+        if self.size == 1:
+            return values
+        if values.device.type == "cpu" and values.nbytes <= SMALL:
+            return values.copy_(summed(self.messages, values))
+        dist.all_reduce(values)
         return values
 
     def least(self, value: float) -> float:
@@ -197,7 +208,13 @@ def join(device: torch.device) -> ProcessGroup:
             backend, store=store, rank=own.rank, world_size=own.size, timeout=PATIENCE
         )
         atexit.register(dist.destroy_process_group)
-    return ProcessGroup(own.rank, own.size, device)
+    return connected(device)
+
+
+def connected(device: torch.device) -> ProcessGroup:
+    """The processes of torch's group, which send messages directly if they are on one host."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    return ProcessGroup(rank, size, device, connect(rank, size) or CollectiveMessages())
 
 
 def _meeting() -> Store:

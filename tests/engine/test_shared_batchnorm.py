@@ -7,6 +7,8 @@ import torch
 from members import run_members
 from torch import Tensor, nn
 
+from runner.engine.local_messages import connect
+from runner.engine.messages import CollectiveMessages
 from runner.engine.shared_batchnorm import SharedBatchNorm, share_statistics
 
 PROCESSES = 3
@@ -45,18 +47,20 @@ def results(net: nn.Module, x: Tensor, grads: Tensor) -> dict[str, Tensor]:
 
 
 def member(rank: int, size: int, folder: Path) -> None:
-    found = {}
+    found, direct = {}, connect(rank, size)
+    assert direct is not None
     for name, shape in CASES.items():
         for affine in (True, False):
-            net = layer(shape, affine)
-            share_statistics(net)
-            x, grads = (whole.tensor_split(size)[rank] for whole in inputs(shape))
-            found[name, affine] = results(net, x, grads)
+            for messages in (direct, CollectiveMessages()):
+                net = layer(shape, affine)
+                share_statistics(net, messages)
+                x, grads = (whole.tensor_split(size)[rank] for whole in inputs(shape))
+                found[name, affine, messages is direct] = results(net, x, grads)
     torch.save(found, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, bool], dict]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, bool, bool], dict]]:
     folder = tmp_path_factory.mktemp("shares")
     run_members(member, PROCESSES, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
@@ -65,10 +69,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, bool
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_shares_have_outputs_gradients_and_statistics_of_the_whole_batch(
-    found: list[dict[tuple[str, bool], dict[str, Tensor]]], name: str, affine: bool
+    found: list[dict[tuple[str, bool, bool], dict[str, Tensor]]], name: str, affine: bool
 ) -> None:
     whole = results(layer(CASES[name], affine).double(), *(t.double() for t in inputs(CASES[name])))
-    parts = [each[name, affine] for each in found]
+    parts = [each[name, affine, True] for each in found]
+    for part, each in zip(parts, found, strict=True):
+        by_group = each[name, affine, False]
+        assert all(torch.equal(part[key], by_group[key]) for key in part)
     assert whole.keys() == parts[0].keys()
     for key, expected in whole.items():
         if key in ("y", "grad x"):  # of a process' own examples
@@ -84,7 +91,7 @@ def test_shares_have_outputs_gradients_and_statistics_of_the_whole_batch(
 def test_layers_keep_their_tensors_names_and_mode() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())).eval()
     before = dict(net.named_parameters()) | dict(net.named_buffers())
-    share_statistics(net)
+    share_statistics(net, CollectiveMessages())
     after = dict(net.named_parameters()) | dict(net.named_buffers())
     assert before.keys() == after.keys()
     assert all(after[name] is tensor for name, tensor in before.items())

@@ -24,7 +24,7 @@ from runner.data.base import Split
 from runner.data.batches import Batches, evaluation_batches
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
-from runner.engine.distributed import ALONE, ProcessGroup
+from runner.engine.distributed import ALONE, ProcessGroup, connected
 from runner.engine.store import Store
 from runner.engine.train import Loaders, LoopOptions, train
 from runner.spec.run import Recipe
@@ -170,7 +170,8 @@ def results(
 
 
 def member(rank: int, size: int, folder: Path, names: list[tuple[str, str]]) -> None:
-    found = results(names, folder, ProcessGroup(rank, size))
+    group = connected(torch.device("cpu"))
+    found = results(names, folder, group)
     torch.save(found, folder / f"{size}-{rank}.pt")
 
 

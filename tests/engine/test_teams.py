@@ -14,7 +14,7 @@ from members import run_members
 from support import compose_run, machine, perform_run
 
 from runner.engine.agreement import EVERY, Agreement, Wishes
-from runner.engine.distributed import ALONE, ProcessGroup
+from runner.engine.distributed import ALONE, ProcessGroup, connected
 from runner.engine.shared_folders import check_shared
 from runner.engine.store import Artefact
 from runner.errors import ConfigError
@@ -61,7 +61,7 @@ Found = dict[str, tuple[dict[str, Any], dict[str, Artefact]]]
 
 
 def member(rank: int, size: int, folder: Path, names: list[str]) -> None:
-    where = replace(machine(folder / f"team{size}"), group=ProcessGroup(rank, size))
+    where = replace(machine(folder / f"team{size}"), group=connected(torch.device("cpu")))
     found = {name: perform_run(runs()[name], where) for name in names}
     if rank == 0:
         torch.save(found, folder / f"team{size}.pt")
