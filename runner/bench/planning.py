@@ -21,7 +21,9 @@ from runner.config.compose import compose_config
 from runner.paths import CONF, PUBLISHED
 from runner.records.find import all_records
 from runner.records.folders import FILES, seal
+from runner.records.types import Record, RecordedStage
 from runner.spec.identity import run_id
+from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, expand
 from runner.suites.schema_tables import NetworksTable
 
@@ -79,31 +81,38 @@ def make_tables(folder: Path, records: int) -> None:
     for i, job in enumerate(jobs):
         path = folder / "results" / "runs" / job.run_id / "result.json"
         path.parent.mkdir(parents=True)
-        stages = [
-            {**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()
-        ]
-        run, kept = job.outline, round(WEIGHTS * (job.outline.density or 1.0))
-        own = {
-            "run_id": job.run_id,
-            "method": job.run_id.partition(f"-{run.model}-")[0],
-            "model": run.model,
-            "dataset": run.dataset,
-            "seed": run.seed,
-            "train_fraction": run.train_fraction,
-            "scale": run.scale,
-            "density_target": run.density,
-            "density": kept / WEIGHTS,
-            "sparsity": 1 - kept / WEIGHTS,
-            "prunable": WEIGHTS,
-            "kept": kept,
-            "accuracy": 90 + i % 7,
-            "accuracy_best": 90 + i % 7,
-            "accuracy_top5": None,
-            "stages": stages,
-            "provenance": {k: v for k, v in pattern["provenance"].items() if k != FILES},
-        }
-        path.write_text(json.dumps(seal({**pattern, **own}), indent=1))
+        path.write_text(json.dumps(seal(_record(pattern, job, 90 + i % 7)), indent=1))
         os.utime(path, ns=(LONG_AGO, LONG_AGO))
+
+
+def _record(pattern: Record, job: PlannedRun, accuracy: float) -> Record:
+    """Return the record of a job, as large as that of a real run."""
+    stages: list[RecordedStage] = [
+        {**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()
+    ]
+    run, kept = job.outline, round(WEIGHTS * (job.outline.density or 1.0))
+    provenance = pattern["provenance"].copy()
+    provenance.pop(FILES, None)
+    return {
+        **pattern,
+        "run_id": job.run_id,
+        "method": job.run_id.partition(f"-{run.model}-")[0],
+        "model": run.model,
+        "dataset": run.dataset,
+        "seed": run.seed,
+        "train_fraction": run.train_fraction,
+        "scale": run.scale,
+        "density_target": run.density,
+        "density": kept / WEIGHTS,
+        "sparsity": 1 - kept / WEIGHTS,
+        "prunable": WEIGHTS,
+        "kept": kept,
+        "accuracy": accuracy,
+        "accuracy_best": accuracy,
+        "accuracy_top5": None,
+        "stages": stages,
+        "provenance": provenance,
+    }
 
 
 def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:

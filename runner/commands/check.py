@@ -21,6 +21,7 @@ from runner.config.quoting import literal_paths
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact
 from runner.errors import EXIT_FAILED, ConfigError
+from runner.records.types import Record
 from runner.spec.run import Run
 
 # What the run is where the words do not say it: two epochs of a small network on 360 images.
@@ -73,7 +74,7 @@ class Subject:
         return Machine(torch.device("cpu"), results, self.folder / cache, data, 60.0, "none")
 
     @cached_property
-    def first(self) -> tuple[dict[str, Any], dict[str, Artefact]]:
+    def first(self) -> tuple[Record, dict[str, Artefact]]:
         """The record and artefacts of the run."""
         return contract.performed(self.run, self.machine())
 

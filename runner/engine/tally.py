@@ -12,8 +12,7 @@ from torch import Tensor
 
 from models.count import Layer, forward
 from pruners.base import GRADIENT, Batch, Masks, Passes
-
-COST = "cost"  # key in the metadata of a stage that computes
+from runner.engine.stage_meta import Cost
 
 
 @dataclass
@@ -112,7 +111,7 @@ class Tally:
         for name, value in (state or {"known": False}).items():
             setattr(self, name, value)
 
-    def cost(self, layers: Mapping[str, Layer]) -> dict[str, int | None]:
+    def cost(self, layers: Mapping[str, Layer]) -> Cost:
         """The multiply-accumulates of the stage, for its metadata.
 
         `total` is None if a component did not state its cost. `dense` is what the training steps
