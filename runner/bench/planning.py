@@ -13,11 +13,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from runner.bench.printing import tables_in
 from runner.config.build import build_run
 from runner.config.compose import compose_config
+from runner.config.plain import Plain
 from runner.paths import CONF, PUBLISHED
 from runner.records.find import all_records
 from runner.records.folders import FILES, seal
@@ -115,7 +115,7 @@ def _record(pattern: Record, job: PlannedRun, accuracy: float) -> Record:
     }
 
 
-def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
+def _spec(published: Suite, number: int, rows: int) -> Plain:
     """Return a table's YAML: `rows` rows of the existing methods on two networks."""
     dataset, nets = SETTINGS[number % len(SETTINGS)]
     spec = published.spec

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,7 +15,7 @@ from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.config.environment import environment_of
 from runner.config.overrides import check_words, with_search_path
-from runner.config.plain import to_plain
+from runner.config.plain import Plain, to_plain
 from runner.config.quoting import literal_paths
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact
@@ -63,7 +62,7 @@ class Subject:
         return build_run(compose_config([*kept, *more]))
 
     @cached_property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Plain:
         """Its configuration, in which a node that several keys refer to stands once."""
         return to_plain(compose_config(self.words), resolve=False)
 

@@ -98,7 +98,7 @@ class Tally:
             self.masked[name] = self.masked.get(name, 0) + seen.passes
             self.weights[name] = self.weights.get(name, 0) + seen.passes * seen.kept
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, Any]:
         """All sums as plain values, for checkpoints; the host waits for the device."""
         for name in list(self.seen):
             self._close(name)
