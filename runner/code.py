@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from runner.own import own_files
 from runner.paths import CODE, ROOT
@@ -52,7 +52,14 @@ def installed() -> dict[str, str | None]:
     return {"version": found.version if own else None, "sha256": code_digest()}
 
 
-def git_state() -> dict[str, Any]:
+class GitState(TypedDict):
+    """Commit of the running code, and whether the code differs from it; None outside a checkout."""
+
+    git_sha: str | None
+    git_dirty: bool | None
+
+
+def git_state() -> GitState:
     """`git_sha` and `git_dirty` of the running code; None outside a checkout.
 
     Untracked files, such as those of a new method, make the code dirty.

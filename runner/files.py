@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
@@ -121,7 +121,7 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
-def sealed(content: dict[str, Any]) -> bytes:
+def sealed(content: Mapping[str, Any]) -> bytes:
     """A non-empty dict as indented JSON that ends with a checksum of all bytes before it."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     body = text.removesuffix("\n}").encode()

@@ -97,4 +97,5 @@ def full_record(seed: int) -> dict[str, Any]:
         "own": {"my_net": {"from": "net.py", "version": "1"}},
         "files": {"metrics.jsonl": "0" * 64},
     }
-    return {**record, "data": found, "stages": stages, "provenance": provenance}
+    parts = {"data": found, "narrowed": {"widest": 4, "from": 8}}
+    return {**record, **parts, "stages": stages, "provenance": provenance}

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from runner.errors import ConfigError
 from runner.files import atomically, write_json
 from runner.paths import PUBLISHED, ROOT
 from runner.records.find import record_in
+from runner.records.types import Record
 
 COMMAND = "kinds"
 RESULTS = ROOT / "results" / "cpu_kinds.json"
@@ -108,7 +108,7 @@ def kinds(words: Sequence[str], console: Console) -> int:
 
 def _performed(
     runs: Sequence[str], kind: Mapping[str, str], folder: Path, console: Console
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """The records of published runs that are performed again.
 
     Raises:
@@ -129,12 +129,13 @@ def _performed(
     if len(found) < len(runs):
         raise ConfigError(f"{COMMAND}: a run failed: {done.stderr.strip()[-500:]}")
     for record in found:
-        console.print(f"{record['run_id']}: {record['accuracy']:.2f} % with {_kernels(record)}")
+        accuracy = _known(record, record["accuracy"])
+        console.print(f"{record['run_id']}: {accuracy:.2f} % with {_kernels(record)}")
     return found
 
 
 def measurement(
-    one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], published: Path = PUBLISHED
+    one: Sequence[Record], other: Sequence[Record], published: Path = PUBLISHED
 ) -> Measurement:
     """The measurement that records of the same runs on two kinds are.
 
@@ -160,19 +161,33 @@ def measurement(
     )
 
 
-def _repeated(one: dict[str, Any], other: dict[str, Any], published: Path) -> Repeated:
+def _repeated(one: Record, other: Record, published: Path) -> Repeated:
     before = record_in([published], one["run_id"])
     return Repeated(
         one["run_id"],
         one["method"],
         one["seed"],
         before["accuracy"] if before else None,
-        (one["accuracy"], other["accuracy"]),
-        (one["test_loss"], other["test_loss"]),
+        (_known(one, one["accuracy"]), _known(other, other["accuracy"])),
+        (_known(one, one["test_loss"]), _known(other, other["test_loss"])),
     )
 
 
-def _kernels(record: dict[str, Any]) -> str:
+def _known(record: Record, value: float | None) -> float:
+    """A number of a record.
+
+    Raises:
+        ConfigError: the run diverged, so that it has none.
+    """
+    if value is None:
+        raise ConfigError(
+            f"{COMMAND}: {record['run_id']} has no accuracy with {_kernels(record)}; remove it from"
+            f" {RESULTS.name}"
+        )
+    return value
+
+
+def _kernels(record: Record) -> str:
     return str(record["provenance"]["cpu"]["capability"])
 
 

@@ -13,15 +13,17 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from runner.bench.printing import tables_in
 from runner.config.build import build_run
 from runner.config.compose import compose_config
+from runner.config.plain import Plain
 from runner.paths import CONF, PUBLISHED
 from runner.records.find import all_records
 from runner.records.folders import FILES, seal
+from runner.records.types import Record, RecordedStage
 from runner.spec.identity import run_id
+from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite, expand
 from runner.suites.schema_tables import NetworksTable
 
@@ -79,34 +81,41 @@ def make_tables(folder: Path, records: int) -> None:
     for i, job in enumerate(jobs):
         path = folder / "results" / "runs" / job.run_id / "result.json"
         path.parent.mkdir(parents=True)
-        stages = [
-            {**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()
-        ]
-        run, kept = job.outline, round(WEIGHTS * (job.outline.density or 1.0))
-        own = {
-            "run_id": job.run_id,
-            "method": job.run_id.partition(f"-{run.model}-")[0],
-            "model": run.model,
-            "dataset": run.dataset,
-            "seed": run.seed,
-            "train_fraction": run.train_fraction,
-            "scale": run.scale,
-            "density_target": run.density,
-            "density": kept / WEIGHTS,
-            "sparsity": 1 - kept / WEIGHTS,
-            "prunable": WEIGHTS,
-            "kept": kept,
-            "accuracy": 90 + i % 7,
-            "accuracy_best": 90 + i % 7,
-            "accuracy_top5": None,
-            "stages": stages,
-            "provenance": {k: v for k, v in pattern["provenance"].items() if k != FILES},
-        }
-        path.write_text(json.dumps(seal({**pattern, **own}), indent=1))
+        path.write_text(json.dumps(seal(_record(pattern, job, 90 + i % 7)), indent=1))
         os.utime(path, ns=(LONG_AGO, LONG_AGO))
 
 
-def _spec(published: Suite, number: int, rows: int) -> dict[str, Any]:
+def _record(pattern: Record, job: PlannedRun, accuracy: float) -> Record:
+    """Return the record of a job, as large as that of a real run."""
+    stages: list[RecordedStage] = [
+        {**pattern["stages"][-1], "name": name, "key": key} for name, key in job.keys.items()
+    ]
+    run, kept = job.outline, round(WEIGHTS * (job.outline.density or 1.0))
+    provenance = pattern["provenance"].copy()
+    provenance.pop(FILES, None)
+    return {
+        **pattern,
+        "run_id": job.run_id,
+        "method": job.run_id.partition(f"-{run.model}-")[0],
+        "model": run.model,
+        "dataset": run.dataset,
+        "seed": run.seed,
+        "train_fraction": run.train_fraction,
+        "scale": run.scale,
+        "density_target": run.density,
+        "density": kept / WEIGHTS,
+        "sparsity": 1 - kept / WEIGHTS,
+        "prunable": WEIGHTS,
+        "kept": kept,
+        "accuracy": accuracy,
+        "accuracy_best": accuracy,
+        "accuracy_top5": None,
+        "stages": stages,
+        "provenance": provenance,
+    }
+
+
+def _spec(published: Suite, number: int, rows: int) -> Plain:
     """Return a table's YAML: `rows` rows of the existing methods on two networks."""
     dataset, nets = SETTINGS[number % len(SETTINGS)]
     spec = published.spec

@@ -25,12 +25,14 @@ Row = dict[str, str | float | bool | None]
 def row_of(figure: Figure, device: torch.device) -> Row:
     """A figure as a row: its fields, then device, versions, commit and time (UTC)."""
     row: Row = {field.name: getattr(figure, field.name) for field in fields(Figure)}
+    state = git_state()
     return row | {
         "device": device_name(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        **git_state(),
+        "git_sha": state["git_sha"],
+        "git_dirty": state["git_dirty"],
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

@@ -6,7 +6,6 @@ Also measured: bf16 against fp32, and the throughput for plans.
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from runner.engine.machine import check_precision
 from runner.engine.optim import make_optimizer
 from runner.engine.train import Loaders, LoopOptions, train
 from runner.errors import ConfigError
+from runner.planning.costs import Throughput
 from runner.spec.rng import stream
 from runner.spec.run import Recipe
 
@@ -81,7 +81,7 @@ def training_comparisons(device: torch.device) -> Iterator[Comparison]:
         )
 
 
-def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]]:
+def throughput(device: torch.device, rounds: int = 3) -> Iterator[Throughput]:
     """Yield images and multiply-accumulates per second of training.
 
     Each is the median of `rounds` epochs.
@@ -92,13 +92,14 @@ def throughput(device: torch.device, rounds: int = 3) -> Iterator[dict[str, Any]
         for precision in ("fp32", *(["bf16"] if has_bf16(device) else [])):
             work = epoch_of(data, augment, device, precision)
             speed = images / statistics.median([seconds(work) for _ in range(rounds + 1)][1:])
-            about = {
+            yield {
                 "work": f"ResNet-20, {channels}x{size}x{size}, {precision}",
                 "precision": precision,
                 "size": size,
                 "macs_per_image": forward,
+                "images_per_s": speed,
+                "macs_per_s": speed * forward * GRADIENT,
             }
-            yield {**about, "images_per_s": speed, "macs_per_s": speed * forward * GRADIENT}
 
 
 def net(channels: int, size: int, device: torch.device, make: Network = RESNET20) -> nn.Module:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,11 +15,12 @@ from runner.config.build import build_run
 from runner.config.compose import compose_config
 from runner.config.environment import environment_of
 from runner.config.overrides import check_words, with_search_path
-from runner.config.plain import to_plain
+from runner.config.plain import Plain, to_plain
 from runner.config.quoting import literal_paths
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact
 from runner.errors import EXIT_FAILED, ConfigError
+from runner.records.types import Record
 from runner.spec.run import Run
 
 # What the run is where the words do not say it: two epochs of a small network on 360 images.
@@ -62,7 +62,7 @@ class Subject:
         return build_run(compose_config([*kept, *more]))
 
     @cached_property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Plain:
         """Its configuration, in which a node that several keys refer to stands once."""
         return to_plain(compose_config(self.words), resolve=False)
 
@@ -73,7 +73,7 @@ class Subject:
         return Machine(torch.device("cpu"), results, self.folder / cache, data, 60.0, "none")
 
     @cached_property
-    def first(self) -> tuple[dict[str, Any], dict[str, Artefact]]:
+    def first(self) -> tuple[Record, dict[str, Artefact]]:
         """The record and artefacts of the run."""
         return contract.performed(self.run, self.machine())
 

@@ -23,6 +23,7 @@ from runner.engine.machine import Machine
 from runner.engine.record import final_stage
 from runner.engine.stages import run_stage
 from runner.engine.store import Artefact, Store
+from runner.records.types import Record
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.network import prunable_weights, shapes_of
 from runner.spec.run import Run
@@ -45,7 +46,7 @@ def context_of(run: Run, machine: Machine) -> RunContext:
     return RunContext(run, machine, Store(machine.cache_dir), watcher)
 
 
-def performed(run: Run, machine: Machine) -> tuple[dict[str, Any], dict[str, Artefact]]:
+def performed(run: Run, machine: Machine) -> tuple[Record, dict[str, Artefact]]:
     """Run all stages; the record, and the artefact of each stage by name."""
     context = context_of(run, machine)
     record = perform(context, run_id(run))
@@ -60,7 +61,7 @@ def ticket_of(run: Run, artefacts: Mapping[str, Artefact]) -> Artefact | None:
     return None if name is None else artefacts[name]
 
 
-def density(run: Run, record: Mapping[str, Any], ticket: Artefact) -> Problems:
+def density(run: Run, record: Record, ticket: Artefact) -> Problems:
     """The density is the requested one, the record states it, and pruned weights are zeros.
 
     A narrower net keeps all its weights, and the record states them as a share of the whole net's.

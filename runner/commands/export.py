@@ -11,7 +11,7 @@ from runner.errors import ConfigError
 from runner.files import write_bytes
 from runner.paths import user_path
 from runner.records.find import run_in
-from runner.records.stored import Record
+from runner.records.types import Record
 from runner.spec.request import Environment
 
 FOLDER = "exports"  # of the results
@@ -91,7 +91,9 @@ def _ticket(run_id: str, at: Point, env: Environment) -> tuple[Ticket, Record]:
 def _readme(ticket: Ticket, record: Record, lines: str) -> str:
     """What the file contains, and the code that loads it."""
     kept, prunable, at = record["kept"], record["prunable"], ticket.about["at"]
-    accuracy = f", test accuracy {record['accuracy']:.2f} %" if at == "end" else ""
+    tested = at == "end" and record["accuracy"] is not None
+    accuracy = f", test accuracy {record['accuracy']:.2f} %" if tested else ""
+    assert kept is not None and prunable  # of a run with a network
     shape = "x".join(map(str, ticket.image))
     form = f", model.widest={record['narrowed']['widest']}," if "narrowed" in record else ""
     return f"""\

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from runner.config.build import parse_run
 from runner.config.environment import environment
@@ -27,7 +26,8 @@ from runner.records.find import record_in
 from runner.records.folders import CONFIG, HISTORY, RECORD, SERIES, record_path
 from runner.records.folders import parse_run as stored_run
 from runner.records.packed import as_line, read_lines, write_lines
-from runner.records.stored import Record, StoredRun
+from runner.records.stored import StoredRun
+from runner.records.types import Config, Record
 from runner.spec.identity import run_id as identity
 from runner.streams import say
 
@@ -48,7 +48,7 @@ class Incoming:
 
     run: StoredRun
     files: dict[str, bytes] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    config: Config = field(default_factory=dict)
 
     def write(self, results: Path) -> None:
         """Add the record to a results directory that does not have the run."""

@@ -27,7 +27,7 @@ from runner.config.build import parse_run
 from runner.config.compose import Composer
 from runner.config.environment import environment
 from runner.config.overrides import with_search_path
-from runner.config.plain import parse_plain
+from runner.config.plain import Plain, parse_plain
 from runner.errors import ConfigError
 from runner.files import atomically
 from runner.paths import PUBLISHED, typed
@@ -170,7 +170,7 @@ def _lacks(own: Mapping[str, Any] | None, run: StoredRun) -> bool:
     )
 
 
-def _config(run: StoredRun) -> dict[str, Any]:
+def _config(run: StoredRun) -> Plain:
     return parse_plain(run.config, resolve=False)
 
 

@@ -30,7 +30,8 @@ from runner.engine.checkpoint import sealed_checkpoint
 from runner.engine.store import MANIFEST, Manifest, Part, Store
 from runner.errors import ConfigError, Damaged
 from runner.files import unsealed, write_bytes, write_json
-from runner.records.folders import CONFIG, RECORD, read_record, seal
+from runner.records.folders import RECORD, read_record, write_record
+from runner.records.types import Record, RecordedStage
 from runner.spec.identity import Identity, identify, tag_of
 from runner.spec.run import Recipe, Run, Stage
 
@@ -38,7 +39,7 @@ FORMER_NAMES: dict[str, str] = OmegaConf.to_container(
     OmegaConf.load(Path(__file__).with_name("former_names.yaml"))
 )  # type: ignore[assignment]
 TARGET = re.compile(r"^(?P<before>[ -]*_target_: )(?P<name>[\w.]+)$", re.MULTILINE)
-RENEWED = (CONFIG, RECORD, "status.json")  # files that name identities or classes
+STATUS = "status.json"
 
 
 @dataclass
@@ -168,12 +169,12 @@ def _rekey_run(folder: Path, done: Rekeyed) -> None:
     if not _agrees(folder.name, former, record):
         done.kept.append(folder.name)
         return
-    _write_anew(folder, config, new)
+    _write_anew(folder, config, record, new)
     done.runs[folder.name] = new.run_id
     done.keys |= {former.keys[name]: new.keys[name] for name in new.keys}
 
 
-def _agrees(name: str, former: Identity, record: dict[str, Any] | None) -> bool:
+def _agrees(name: str, former: Identity, record: Record | None) -> bool:
     """Whether a configuration's former identities equal those of its folder and its record."""
     stages = record["stages"] if record else []
     return name == former.run_id and all(
@@ -181,19 +182,19 @@ def _agrees(name: str, former: Identity, record: dict[str, Any] | None) -> bool:
     )
 
 
-def _write_anew(folder: Path, config: str, new: Identity) -> None:
+def _write_anew(folder: Path, config: str, record: Record | None, new: Identity) -> None:
     """Write the run's folder under its new name, then delete the former one.
 
     The folder gets its new name only when it is complete.
     """
     temporary = folder.with_name(f".{uuid.uuid4().hex}")
-    shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(".*", *RENEWED))
+    shutil.copytree(folder, temporary, ignore=shutil.ignore_patterns(".*"))
     (temporary / "config.yaml").write_text(config, encoding="utf-8")
-    for name in RENEWED[1:]:
-        if (folder / name).is_file():
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-            renewed = _renewed(content, new)
-            write_json(temporary / name, seal(renewed) if name == RECORD else renewed)
+    if (folder / STATUS).is_file():
+        status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        write_json(temporary / STATUS, {**status, "run_id": new.run_id})
+    if record is not None:  # one that is not valid stays as it is
+        write_record(temporary / RECORD, _renewed(record, new))
     target = folder.with_name(new.run_id)
     if target.exists():  # the process was killed before it deleted the former folder
         shutil.rmtree(temporary)
@@ -202,14 +203,12 @@ def _write_anew(folder: Path, config: str, new: Identity) -> None:
     shutil.rmtree(folder)
 
 
-def _renewed(content: dict[str, Any], new: Identity) -> dict[str, Any]:
-    """The content of a record or status file with its new identities."""
-    stages = (
-        {"stages": [{**stage, "key": new.keys[stage["name"]]} for stage in content["stages"]]}
-        if "stages" in content
-        else {}
-    )
-    return {**content, "run_id": new.run_id, **stages}
+def _renewed(record: Record, new: Identity) -> Record:
+    """A record with its new identities."""
+    stages: list[RecordedStage] = [
+        {**stage, "key": new.keys[stage["name"]]} for stage in record["stages"]
+    ]
+    return {**record, "run_id": new.run_id, "stages": stages}
 
 
 def rekey(words: list[str], console: Console) -> int:

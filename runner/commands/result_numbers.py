@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import stdev
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from runner.commands.result_pages import ResultPage, Row, matching
 from runner.commands.result_texts import mean_text, span
 from runner.errors import ConfigError, one_of
 from runner.records.flat import Cells
+from runner.spec.findings import number
 from runner.suites.spec import figure_names, table_names
 from runner.tables.text import MISSING
 
@@ -153,11 +155,11 @@ class Records:
         methods = [{"method": str(run["method"])} for run in page.runs]
         wanted = {row["method"] for row in matching(methods, "method", self.method)}
         found = self._with_setting([run for run in page.runs if str(run["method"]) in wanted])
-        if any(self.field not in numbers for numbers in found):
+        if any(self.field not in row for row in found):
             raise ConfigError(one_of("field", self.field, found[0]))
-        known = [float(numbers[self.field]) for numbers in found if numbers[self.field] is not None]
+        known = [each for row in found if (each := number(row, self.field)) is not None]
         if self.spans:
-            return span(f"{number:,.{self.digits}f}" for number in known)
+            return span(f"{each:,.{self.digits}f}" for each in known)
         return mean_text(known, self.digits, len(found))
 
     def _with_setting(self, runs: list[Cells]) -> list[Cells]:
@@ -193,7 +195,11 @@ class Repeated:
         """`18`; `2.3`."""
         former = page.withdrawn
         pairs = [(r, former[str(r["run_id"])]) for r in page.runs if r["run_id"] in former]
-        differences = [float(now[self.field]) - float(then[self.field]) for now, then in pairs]
+        for row in chain.from_iterable(pairs):
+            if self.field not in row:
+                raise ConfigError(one_of("field", self.field, row))
+        numbers = [(number(now, self.field), number(then, self.field)) for now, then in pairs]
+        differences = [a - b for a, b in numbers if a is not None and b is not None]
         statistics = {
             "runs": lambda: str(len(differences)),
             "largest": lambda: f"{max(map(abs, differences)):.{self.digits}f}",

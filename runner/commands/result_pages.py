@@ -13,7 +13,7 @@ from runner.errors import ConfigError, one_of
 from runner.paths import typed
 from runner.records.flat import Cells, row_of
 from runner.records.packed import read_lines
-from runner.records.stored import Record, StoredRun
+from runner.records.stored import StoredRun
 
 WITHDRAWN = "withdrawn"  # folder beside that of the published files
 Row = Mapping[str, str]
@@ -50,10 +50,10 @@ class ResultPage:
         return [row_of(run) for run in stored]
 
     @cached_property
-    def withdrawn(self) -> Mapping[str, Record]:
+    def withdrawn(self) -> Mapping[str, Cells]:
         """Records of a former measurement of its runs, by run id; they are on no page."""
         lines = read_lines(self.published.with_name(WITHDRAWN) / f"{self.name}.jsonl")
-        return {run_id: line["record"] for run_id, line in lines.items()}
+        return {run_id: row_of(StoredRun(line["record"])) for run_id, line in lines.items()}
 
     @property
     def printed(self) -> Path:

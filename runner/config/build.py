@@ -14,7 +14,7 @@ from runner.config.group_nodes import check_groups
 from runner.config.instantiate import construct
 from runner.config.interpolation import Resolved, resolve
 from runner.config.narrow import narrower
-from runner.config.plain import parse_plain, to_plain
+from runner.config.plain import Plain, parse_plain, to_plain
 from runner.config.typed import coerce
 from runner.errors import ConfigError
 from runner.paths import user_path
@@ -49,7 +49,7 @@ def parse_run(text: str) -> Run:
     return build_plain(parse_plain(text, resolve=False), finished=True)
 
 
-def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
+def build_plain(raw: Plain, *, finished: bool = False) -> Run:
     """`build_run` for a configuration of plain dicts and lists with unresolved references."""
     if "name" not in raw["method"]:
         raise ConfigError(
@@ -59,7 +59,7 @@ def build_plain(raw: dict[str, Any], *, finished: bool = False) -> Run:
     return _build(resolve(raw), raw.get("env"), finished)
 
 
-def build_seeds(raw: dict[str, Any], seeds: Sequence[int]) -> list[Run]:
+def build_seeds(raw: Plain, seeds: Sequence[int]) -> list[Run]:
     """The run of each seed.
 
     The runs share their stage objects unless another value in the configuration refers to the seed.
@@ -80,7 +80,7 @@ def _build(resolved: Resolved, env: Any, finished: bool = False) -> Run:
     if not finished:
         problems += check_groups(values, resolved.origins.key) or check_options(resolved)
         problems += _problems_of_choices(resolved)
-    parts: dict[str, Any] = {}
+    parts: Plain = {}
     for key in ("dataset", "model"):
         try:
             parts[key] = _surveyed(construct(values[key], key), env, finished)
@@ -111,7 +111,7 @@ def _build(resolved: Resolved, env: Any, finished: bool = False) -> Run:
     )
 
 
-def _narrowed(values: dict[str, Any], dataset: Any, model: Any) -> dict[str, Any]:
+def _narrowed(values: Plain, dataset: Any, model: Any) -> Plain:
     """The form of `model` with the density's share of its weights, and `model` itself.
 
     Raises:

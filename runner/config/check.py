@@ -5,6 +5,7 @@ from typing import Any
 
 from runner.config import typed
 from runner.config.interpolation import Resolved
+from runner.config.plain import Plain
 
 # A method declares in `uses` which of these groups it refers to.
 OPTION_GROUPS = ("source", "allocate", "pick", "schedule", "start", "retrain")
@@ -19,7 +20,7 @@ class Numbers:
     train_fraction: float
 
 
-def numbers(values: dict[str, Any]) -> dict[str, Any]:
+def numbers(values: Plain) -> Plain:
     """The values of `Numbers`, converted to their types.
 
     Raises:
@@ -29,7 +30,7 @@ def numbers(values: dict[str, Any]) -> dict[str, Any]:
     return vars(typed.build(Numbers, given, key=""))
 
 
-def check_values(values: dict[str, Any]) -> list[str]:
+def check_values(values: Plain) -> list[str]:
     """A message for each value that is out of its range."""
     problems = []
     density, rule = values["density"], values["method"].get("density")

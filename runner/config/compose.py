@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.config.hydra_errors import translate
 from runner.config.overrides import check_overrides, conf_folders, use_folders
 from runner.config.own_parts import with_own_parts
-from runner.config.plain import to_plain
+from runner.config.plain import Plain, to_plain
 from runner.config.quoting import literal_paths
 from runner.config.schema import register
 from runner.errors import ConfigError
@@ -76,7 +76,7 @@ class _Base:
     """
 
     cfg: DictConfig
-    plain: dict[str, Any]
+    plain: Plain
     parts: dict[tuple[str, ...], Any] = field(default_factory=dict)  # by overrides
 
     @cached_property
@@ -108,7 +108,7 @@ class Composer:
         """Groups whose part of the configuration is independent of all other choices."""
         return {group for group in ("dataset", "model", "train") if not touched(group)}
 
-    def plain(self, overrides: list[str]) -> dict[str, Any]:
+    def plain(self, overrides: list[str]) -> Plain:
         """The configuration of `overrides` as plain dicts, with interpolations unresolved.
 
         Calls share parts of their results: do not modify them.
@@ -126,7 +126,7 @@ class Composer:
             return to_plain(compose_config(overrides), resolve=False)
         return {**base.plain, "density": part}
 
-    def _plain(self, overrides: list[str]) -> dict[str, Any] | None:
+    def _plain(self, overrides: list[str]) -> Plain | None:
         """As `plain`; None if the overrides have to be composed in full.
 
         Only the keys of the top level that the overrides name differ from those of a base.

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config.plain import Plain
 from runner.errors import ConfigError, nearest
 from runner.paths import CONF
 
@@ -73,7 +74,7 @@ class Origins:
 class Resolved:
     """A run's part of a configuration with references replaced, and the origins of its values."""
 
-    values: dict[str, Any]
+    values: Plain
     origins: Origins
 
     def at(self, place: str) -> Any:
@@ -113,7 +114,7 @@ class _Walk:
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
-        self.done: dict[str, Any] = {}  # place -> value, of lists, mappings and references
+        self.done: Plain = {}  # place -> value, of lists, mappings and references
         self.open: list[str] = []  # places that are being resolved
         self.whole: dict[str, str] = {}
         self.read: dict[str, tuple[str, ...]] = {}

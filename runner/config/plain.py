@@ -1,25 +1,29 @@
 """Configurations as plain dicts, lists and scalars."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from runner.errors import ConfigError
 
+# A configuration or a part of one, as YAML has it. Its keys are those of the user and of the parts;
+# `runner.config.typed` checks them when it builds dataclasses.
+Plain: TypeAlias = dict[str, Any]
 
-def to_plain(cfg: DictConfig | ListConfig, *, resolve: bool) -> dict[str, Any]:
+
+def to_plain(cfg: DictConfig | ListConfig, *, resolve: bool) -> Plain:
     """The configuration as plain dicts; with `resolve`, references are replaced."""
-    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve))
+    return cast(Plain, OmegaConf.to_container(cfg, resolve=resolve))
 
 
-def read_plain(path: Path, *, resolve: bool) -> dict[str, Any]:
+def read_plain(path: Path, *, resolve: bool) -> Plain:
     """The plain dicts of a YAML file."""
     return parse_plain(path.read_text(encoding="utf-8"), resolve=resolve)
 
 
-def parse_plain(text: str, *, resolve: bool) -> dict[str, Any]:
+def parse_plain(text: str, *, resolve: bool) -> Plain:
     """The plain dicts of a YAML or JSON text.
 
     Raises:

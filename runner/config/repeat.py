@@ -21,13 +21,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.config.instantiate import construct
+from runner.config.plain import Plain
 from runner.config.typed import Alias
 from runner.errors import ConfigError
 from runner.spec.durations import scaled
 
 PREVIOUS = "previous"
 PRUNED = "pruned"
-Node = dict[str, Any]  # a stage as YAML writes it, resolved
+Node = Plain  # a stage as YAML writes it, resolved
 
 
 @dataclass(frozen=True)

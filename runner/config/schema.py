@@ -11,6 +11,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from runner.config.plain import Plain
+
 
 @dataclass
 class TrainConfig:
@@ -52,19 +54,19 @@ class EnvConfig:
 class Config:
     """The whole configuration of a run."""
 
-    dataset: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
+    dataset: Plain = field(default_factory=dict)
+    model: Plain = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
     source: Any = None
     allocate: Any = None
     pick: Any = None
     schedule: Any = None
-    start: dict[str, Any] = field(default_factory=dict)
-    retrain: dict[str, Any] = field(default_factory=dict)
-    method: dict[str, Any] = field(default_factory=dict)
-    portrait: dict[str, Any] = field(default_factory=dict)
+    start: Plain = field(default_factory=dict)
+    retrain: Plain = field(default_factory=dict)
+    method: Plain = field(default_factory=dict)
+    portrait: Plain = field(default_factory=dict)
     env: EnvConfig = field(default_factory=EnvConfig)
-    logger: dict[str, Any] = field(default_factory=dict)
+    logger: Plain = field(default_factory=dict)
     density: float | None = None
     seed: int = 0
     train_fraction: float = 1.0

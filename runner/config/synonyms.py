@@ -1,9 +1,8 @@
 """Other words for choices and keys (conf/synonyms.yaml), read or named by error messages."""
 
 from functools import cache
-from typing import Any
 
-from runner.config.plain import read_plain
+from runner.config.plain import Plain, read_plain
 from runner.paths import CONF
 
 SHARES = ("sparsity", "prune_ratio", "pruning_ratio")  # of pruned weights, 1 - density
@@ -48,5 +47,5 @@ def _kept(share: str) -> str:
 
 
 @cache
-def _read() -> dict[str, Any]:
+def _read() -> Plain:
     return read_plain(CONF / "synonyms.yaml", resolve=False)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from runner.config.plain import Plain
 from runner.errors import ConfigError, nearest
 
 EXCERPT = 80  # characters of a value in a message
@@ -87,10 +88,10 @@ def build(
 
 def _field_values(
     cls: type, options: Mapping[str, Any], key: str, alias: Alias, fallback: Fallback
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[Plain, list[str]]:
     """The converted values of the given fields, and a message for each problem."""
     hints, known = _declared(cls)
-    values: dict[str, Any] = {}
+    values: Plain = {}
     problems: list[str] = []
     for name, value in options.items():
         place = below(key, name)
@@ -112,7 +113,7 @@ def _field_values(
 
 
 @cache
-def _declared(cls: type) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
+def _declared(cls: type) -> tuple[Plain, dict[str, Field[Any]]]:
     """The types by field name, and the fields by key (`from` is the key of `from_`).
 
     Cached for each class, since evaluating the annotations takes most of the time of `build`.

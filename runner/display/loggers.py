@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from runner.errors import ConfigError
+from runner.records.types import Epoch, Record, single_values
 from runner.spec.request import SavedConfig
 
-Row = dict[str, Any]  # an epoch of the history (runner/engine/train.py), or a record
 # Keys of a record: results by which runs are compared, and settings in which they differ.
 RESULTS = ("accuracy", "accuracy_best", "test_loss", "sparsity", "epochs", "runtime_s")
 SETTINGS = ("method", "label", "model", "dataset", "train_fraction", "seed", "density_target")
@@ -24,10 +24,10 @@ SETTINGS = ("method", "label", "model", "dataset", "train_fraction", "seed", "de
 class Log(Protocol):
     """An open log of one run."""
 
-    def epoch(self, stage: str, row: Row) -> None:
+    def epoch(self, stage: str, row: Epoch) -> None:
         """Log a finished epoch of a stage; called once per epoch."""
 
-    def close(self, record: Row | None) -> None:
+    def close(self, record: Record | None) -> None:
         """Close the log; `record` is None if the run was stopped or failed."""
 
 
@@ -45,7 +45,7 @@ class Logger(Protocol):
         """Begin or resume the log of a run whose files are in `folder`."""
 
 
-def scalars(stage: str, row: Row) -> dict[str, float]:
+def scalars(stage: str, row: Epoch) -> dict[str, float]:
     """The numbers of an epoch by `<stage>/<key>`, without values that were not measured."""
     return {
         f"{stage}/{key}": float(value)
@@ -68,10 +68,10 @@ class Nothing:
         """Return itself."""
         return self
 
-    def epoch(self, stage: str, row: Row) -> None:
+    def epoch(self, stage: str, row: Epoch) -> None:
         """Do nothing."""
 
-    def close(self, record: Row | None) -> None:
+    def close(self, record: Record | None) -> None:
         """Do nothing."""
 
 
@@ -107,15 +107,18 @@ class TensorBoard:
 class _Events:
     writer: Any
 
-    def epoch(self, stage: str, row: Row) -> None:
+    def epoch(self, stage: str, row: Epoch) -> None:
         for key, value in scalars(stage, row).items():
             self.writer.add_scalar(key, value, row["epoch"])
         self.writer.flush()
 
-    def close(self, record: Row | None) -> None:
+    def close(self, record: Record | None) -> None:
         if record:
-            settings = {key: record[key] for key in SETTINGS if record[key] is not None}
-            results = {f"record/{key}": record[key] for key in RESULTS if record[key] is not None}
+            values = {
+                key: value for key, value in single_values(record).items() if value is not None
+            }
+            settings = {key: values[key] for key in SETTINGS if key in values}
+            results = {f"record/{key}": values[key] for key in RESULTS if key in values}
             self.writer.add_hparams(settings, results, run_name=".")
         self.writer.close()
 
@@ -182,13 +185,13 @@ class _Tracked:
     run: Any
     known: set[str]  # stages whose axis is defined
 
-    def epoch(self, stage: str, row: Row) -> None:
+    def epoch(self, stage: str, row: Epoch) -> None:
         if stage not in self.known:
             self.known.add(stage)
             self.run.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
         self.run.log({f"{stage}/epoch": row["epoch"], **scalars(stage, row)})
 
-    def close(self, record: Row | None) -> None:
+    def close(self, record: Record | None) -> None:
         if record:
             plain = {k: v for k, v in record.items() if isinstance(v, (int, float, str))}
             self.run.summary.update({f"record/{key}": value for key, value in plain.items()})

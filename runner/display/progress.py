@@ -7,9 +7,9 @@ and in status.json for other processes.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -21,8 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from runner.display.loggers import Log, Nothing, Row
+from runner.display.loggers import Log, Nothing
 from runner.files import write_bytes, write_json
+from runner.records.types import Epoch, Row, RunStatus
 from runner.streams import say
 
 NO_LOG = Nothing()
@@ -40,7 +41,7 @@ class Display(Protocol):
     def progress(self, done: int, total: int, what: str) -> None:
         """Report progress within the stage."""
 
-    def epoch(self, row: Row, total: int) -> None:
+    def epoch(self, row: Epoch, total: int) -> None:
         """Report a finished epoch of `total`; `row` is its line in metrics.jsonl."""
 
     def close(self) -> None:
@@ -61,7 +62,7 @@ class Bar:
         self.bars = Progress(*columns, console=console, transient=False, get_time=now)
         self.bars.start()
         self.task: TaskID | None = None
-        self.measured: dict[str, float] = {}
+        self.measured: RunStatus = {}
 
     def stage(self, title: str, epochs: int) -> None:
         """Begin a new bar."""
@@ -75,7 +76,7 @@ class Bar:
             text = results(self.measured) or what
             self.bars.update(self.task, completed=done, total=total or None, what=text)
 
-    def epoch(self, row: Row, total: int) -> None:
+    def epoch(self, row: Epoch, total: int) -> None:
         """Show the results beside the bar."""
         self.measured |= numbers(row)
         if self.task is not None:
@@ -109,7 +110,7 @@ class Lines:
         self.title, self.epochs = "", 0
         self.last = -math.inf
         self.started, self.begun, self.done, self.total = now(), 0, 0, 0
-        self.measured: dict[str, float] = {}
+        self.measured: RunStatus = {}
 
     def stage(self, title: str, epochs: int) -> None:
         """Print the stage's title."""
@@ -125,7 +126,7 @@ class Lines:
         if not self.epochs:
             self._say(f"{self.title}: {done}/{total} {what}")
 
-    def epoch(self, row: Row, total: int) -> None:
+    def epoch(self, row: Epoch, total: int) -> None:
         """Print the results of the epoch."""
         self.measured |= numbers(row)
         if self.total:  # else it is an epoch of before a resume
@@ -145,13 +146,17 @@ class Lines:
         self.console.print(f"{text.removesuffix(', ')}{left}", highlight=False, soft_wrap=True)
 
 
-def numbers(row: Row) -> dict[str, float]:
+def numbers(row: Epoch) -> RunStatus:
     """The loss and the accuracy of an epoch, as far as they were measured."""
-    found = {"loss": row["train_loss"], "accuracy": row["accuracy"]}
-    return {name: value for name, value in found.items() if value is not None}
+    found: RunStatus = {}
+    if (loss := row["train_loss"]) is not None:
+        found["loss"] = loss
+    if (accuracy := row["accuracy"]) is not None:
+        found["accuracy"] = accuracy
+    return found
 
 
-def results(measured: Mapping[str, float]) -> str:
+def results(measured: RunStatus) -> str:
     """The training loss and the test accuracy as text; empty without any."""
     loss = [f"loss {measured['loss']:.3g}"] if "loss" in measured else []
     accuracy = [f"accuracy {measured['accuracy']:.2f} %"] if "accuracy" in measured else []
@@ -167,7 +172,7 @@ class Quiet:
     def progress(self, done: int, total: int, what: str) -> None:
         """Do nothing."""
 
-    def epoch(self, row: Row, total: int) -> None:
+    def epoch(self, row: Epoch, total: int) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -194,16 +199,16 @@ class Watcher:
         self,
         folder: Path,
         shown: Display,
-        about: dict[str, Any],
+        about: RunStatus,
         writes: bool = True,
         log: Log = NO_LOG,
     ) -> None:
         self.folder, self.shown, self.about = folder, shown, about
         self.writes, self.log = writes, log
         self.logged: set[tuple[str, int]] = set()
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Row] = []
         self.written = 0.0
-        self.current: dict[str, Any] = {}
+        self.current: RunStatus = {}
 
     def stage(self, name: str, title: str, epochs: int = 0) -> None:
         """Begin a stage; 0 epochs = it does not train."""
@@ -215,31 +220,33 @@ class Watcher:
         """Report progress within the current stage."""
         self.shown.progress(done, total, what)
 
-    def epoch(self, row: dict[str, Any], total: int) -> None:
+    def epoch(self, row: Epoch, total: int) -> None:
         """Record a finished epoch of the current stage, which has `total` epochs."""
-        stage = self.current.get("stage")
+        stage = self.current["stage"]
         self.history.append({"stage": stage, **row})
-        self._log_epochs(str(stage), [row])
+        self._log_epochs(stage, [row])
         self.shown.epoch(row, total)
         # numbers(row) lacks what this epoch did not test; those of an earlier one stay
-        self.current.update(epoch=row["epoch"], epochs=total, **numbers(row))
+        self.current |= {"epoch": row["epoch"], "epochs": total}
+        self.current |= numbers(row)
         self._status("running")
 
     def warn(self, line: str) -> None:
         """Print a line about the run to standard error."""
         say(line)
 
-    def restore(self, stage: str, rows: list[dict[str, Any]]) -> None:
+    def restore(self, stage: str, rows: Sequence[Epoch]) -> None:
         """Insert the history of a cached stage, or the part of a stage before a resume."""
         others = [row for row in self.history if row["stage"] != stage]
-        self.history = [*others, *({"stage": stage, **row} for row in rows)]
+        own: list[Row] = [{"stage": stage, **row} for row in rows]
+        self.history = [*others, *own]
         self._log_epochs(stage, rows)
 
     def end(self, status: str) -> None:
         """Write the final status (docs/records.md, status.json)."""
         self._status(status, force=True)
 
-    def _log_epochs(self, stage: str, rows: list[dict[str, Any]]) -> None:
+    def _log_epochs(self, stage: str, rows: Sequence[Epoch]) -> None:
         """Pass the epochs to the logger that it has not received yet."""
         for row in rows:
             if (stage, row["epoch"]) not in self.logged:
@@ -251,8 +258,8 @@ class Watcher:
         if not self.writes or (not force and now - self.written < SECONDS_BETWEEN_STATUS):
             return
         self.written = now
-        content = {**self.about, "status": status, **self.current, "updated": round(now, 1)}
-        write_json(self.folder / "status.json", content)
+        content: RunStatus = {**self.about, "status": status, **self.current}
+        write_json(self.folder / "status.json", {**content, "updated": round(now, 1)})
         self.save_history()
 
     def save_history(self) -> None:

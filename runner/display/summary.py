@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
+from pruners.declared import Finding
+from runner.records.types import Record, Report
 from runner.spec.findings import (
     ACCURACY,
     CONNECTED,
@@ -76,7 +77,7 @@ def _remedy(stage: Stage) -> str:
     return "other options of the method, or a smaller train.lr in the trainings before"
 
 
-def summary(record: dict[str, Any], path: Path, closing: Closing, before: bool = False) -> Text:
+def summary(record: Record, path: Path, closing: Closing, before: bool = False) -> Text:
     """The summary of a run, one line for each item, so that paths and commands can be copied whole.
 
     It shows method, data, net, requested and reached density, accuracy, epochs, runtime, the
@@ -91,7 +92,7 @@ def summary(record: dict[str, Any], path: Path, closing: Closing, before: bool =
         **({"already done": _when(record)} if before else {}),
         "method": f"{record['label']} ({record['method']})",
         "data set": _data_set(record),
-        "model": f"{record['model']}, {record['prunable']:,} prunable weights{_form(record)}",
+        "model": f"{record['model']}{_weights(record)}{_form(record)}",
         **_density(record),
         "test accuracy": _accuracy(record),
         **({} if record["kept"] is None else {"epochs": _epochs(record)}),
@@ -116,16 +117,13 @@ def summary(record: dict[str, Any], path: Path, closing: Closing, before: bool =
     return Text("\n").join([Text(visible(record["run_id"]), "bold"), *map(Text, lines)])
 
 
-def _when(record: dict[str, Any]) -> str:
+def _when(record: Record) -> str:
     """When the run ended, in UTC, and that nothing was computed now."""
-    ended = record["provenance"].get("finished")
-    if ended is None:
-        return "nothing was computed now"
-    moment = datetime.fromisoformat(ended).astimezone(timezone.utc)
+    moment = datetime.fromisoformat(record["provenance"]["finished"]).astimezone(timezone.utc)
     return f"{moment:%Y-%m-%d %H:%M} UTC; nothing was computed now"
 
 
-def summary_line(record: dict[str, Any], before: bool = False) -> str:
+def summary_line(record: Record, before: bool = False) -> str:
     """One line on a run of a sweep; empty if it has no accuracy, as one that diverged.
 
     Args:
@@ -138,30 +136,35 @@ def summary_line(record: dict[str, Any], before: bool = False) -> str:
     return visible(f"{record['run_id']}: {_accuracy(record)}{done}{warnings}")
 
 
-def _data_set(record: dict[str, Any]) -> str:
+def _data_set(record: Record) -> str:
     share = record["train_fraction"]
     part = f", {share:.0%} of the training images" if share < 1 else ""
     return f"{record['dataset']}{part}"
 
 
-def _form(record: dict[str, Any]) -> str:
+def _weights(record: Record) -> str:
+    """The number of prunable weights; empty for a run without a network."""
+    return "" if record["prunable"] is None else f", {record['prunable']:,} prunable weights"
+
+
+def _form(record: Record) -> str:
     """Which narrower form of the net was trained; empty for the whole net."""
     form = record.get("narrowed")
     return f"; narrowed to {form['widest']} of {form['from']} channels" if form else ""
 
 
-def _density(record: dict[str, Any]) -> dict[str, str]:
+def _density(record: Record) -> dict[str, str]:
     """The reached and the requested density; empty if nothing was trained or pruned."""
-    kept, target = record["kept"], record["density_target"]
-    if kept is None:
+    kept, prunable, target = record["kept"], record["prunable"], record["density_target"]
+    if kept is None or prunable is None:
         return {}
-    if target is None:
-        target = "found by the method" if kept < record["prunable"] else "every weight"
+    found = "found by the method" if kept < prunable else "every weight"
+    requested = found if target is None else target
     certain = errors(record["report"], FOUND)  # empty for a requested density
-    return {"density": f"{record['density']:.4f}{certain} ({kept:,} kept); requested: {target}"}
+    return {"density": f"{record['density']:.4f}{certain} ({kept:,} kept); requested: {requested}"}
 
 
-def _accuracy(record: dict[str, Any]) -> str:
+def _accuracy(record: Record) -> str:
     best = record["accuracy_best"]
     if is_diverged(record):
         return "none: the run diverged"
@@ -170,19 +173,19 @@ def _accuracy(record: dict[str, Any]) -> str:
     return f"{record['accuracy']:.2f} % at the last epoch ({best:.2f} % at the best)"
 
 
-def _epochs(record: dict[str, Any]) -> str:
+def _epochs(record: Record) -> str:
     short = f", the paper's x {record['scale']:.4g}" if record["scale"] != 1 else ""
     return f"{record['epochs']} ({record['epochs_total']} with every stage){short}"
 
 
-def _divergence(record: dict[str, Any], closing: Closing) -> dict[str, str]:
+def _divergence(record: Record, closing: Closing) -> dict[str, str]:
     """Where the run diverged, what was not finite, and what may help; empty for a finite run."""
     if not is_diverged(record):
         return {}
     report = record["report"]
     if DIVERGED_STAGE not in report:
         return {"DIVERGED": "a loss is not finite; the record is from before version 0.2.0"}
-    stage = report[DIVERGED_STAGE]
+    stage = str(report[DIVERGED_STAGE])
     when = f", epoch {report[DIVERGED_EPOCH]}" if report[DIVERGED_EPOCH] else ""
     return {
         "DIVERGED": f"stage {stage}{when}: {report[DIVERGED_WHAT]}; the run ended there",
@@ -190,7 +193,7 @@ def _divergence(record: dict[str, Any], closing: Closing) -> dict[str, str]:
     }
 
 
-def cut_off(record: dict[str, Any]) -> dict[str, str]:
+def cut_off(record: Record) -> dict[str, str]:
     """A warning if the masks leave no path of kept weights from the input to some output.
 
     The dict is empty if every output has such a path.
@@ -207,7 +210,7 @@ def cut_off(record: dict[str, Any]) -> dict[str, str]:
     return {"warning: mask": f"{problem}; a larger density may help"}
 
 
-def _pretrained(report: dict[str, Any]) -> dict[str, str]:
+def _pretrained(report: Report) -> dict[str, str]:
     """The accuracy and origin of pretrained weights; empty if the run used none."""
     if ORIGIN not in report:
         return {}
@@ -220,5 +223,5 @@ def _pretrained(report: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _finding(value: Any) -> str:
+def _finding(value: Finding) -> str:
     return "none" if value is None else written(value) if isinstance(value, float) else str(value)

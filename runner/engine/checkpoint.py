@@ -5,7 +5,7 @@ import json
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,6 +14,8 @@ from pruners.base import Masking
 from runner.errors import Damaged
 from runner.files import read_bytes, sha256, write_bytes
 
+# What a checkpoint has: tensors and plain values by names that its owner chooses, e.g. a masking.
+Saved: TypeAlias = dict[str, Any]
 State = dict[str, Tensor]  # a state dict: parameters and buffers by name
 
 
@@ -22,13 +24,13 @@ def cpu_state(model: nn.Module) -> State:
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
 
 
-def masking_state(masking: Masking) -> dict[str, Any]:
+def masking_state(masking: Masking) -> Saved:
     """All fields of a masking dataclass as tensors and plain values; a generator as its state."""
     saved = fields(masking)  # type: ignore[arg-type]
     return {f.name: _frozen(getattr(masking, f.name)) for f in saved}
 
 
-def restore_masking(masking: Masking, state: dict[str, Any]) -> None:
+def restore_masking(masking: Masking, state: Saved) -> None:
     """Restore a saved state, tensors in place: the optimizer holds references to the trainables."""
     for name, value in state.items():
         setattr(masking, name, _thawed(getattr(masking, name), value))
@@ -62,7 +64,7 @@ def _thawed(current: Any, saved: Any) -> Any:
     return saved
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: Saved) -> None:
     """Write a dict of tensors and plain values, atomically.
 
     The first line is a header with the stage's key, which is the name of the file, and a checksum
@@ -83,7 +85,7 @@ def _checksum(key: str, payload: bytes | memoryview) -> str:
     return sha256(f"{key} {sha256(payload)}".encode())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
+def load_checkpoint(path: Path) -> Saved | None:
     """The checkpoint, on the CPU, or None if there is none.
 
     Only tensors and plain values are read (`weights_only`).
@@ -94,7 +96,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     payload = checkpoint_payload(path)
     if payload is None:
         return None
-    state: dict[str, Any] = torch.load(payload, map_location="cpu", weights_only=True)
+    state: Saved = torch.load(payload, map_location="cpu", weights_only=True)
     return state
 
 

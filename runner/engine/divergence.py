@@ -7,14 +7,12 @@ there (docs/records.md). Components report such numbers by FloatingPointError.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from runner.engine.evaluate import Evaluation
+from runner.engine.stage_meta import ENTRY, DivergenceEntry, StageMeta
 from runner.engine.store import Artefact
-
-ENTRY = "divergence"  # key of a stage's metadata: an entry, or None for a finite stage
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Divergence:
     epoch: int = 0
 
     @property
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> DivergenceEntry:
         """The divergence as an entry of a stage's metadata."""
         return {"what": self.what, "epoch": self.epoch}
 
@@ -85,6 +83,6 @@ def divergence_of(artefact: Artefact) -> Divergence | None:
     return Divergence(what, last) if what else None
 
 
-def is_diverged(meta: Mapping[str, Any]) -> bool:
+def is_diverged(meta: StageMeta) -> bool:
     """Whether the metadata of a stored stage state that it diverged."""
     return bool(meta.get(ENTRY))

@@ -4,11 +4,11 @@ import contextlib
 import json
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -30,6 +30,7 @@ from runner.engine.profile import PROFILE, measuring, shares
 from runner.engine.record import make_record
 from runner.engine.shared_folders import checked_by_all
 from runner.engine.signals import StopRequest, stop_requests
+from runner.engine.stage_meta import DoneStage
 from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STOPPED, Damaged, Stopped
@@ -46,6 +47,7 @@ from runner.records.folders import (
     write_record,
 )
 from runner.records.predictions import complete
+from runner.records.types import Record
 from runner.spec.identity import run_id
 from runner.spec.request import RunRequest
 from runner.streams import say
@@ -208,16 +210,14 @@ def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
     return 0
 
 
-def _end(
-    watcher: Watcher, stop: StopRequest, status: str, record: dict[str, Any] | None = None
-) -> None:
+def _end(watcher: Watcher, stop: StopRequest, status: str, record: Record | None = None) -> None:
     """Write the final status, then close the log, which Ctrl-C may cut short."""
     watcher.end(status)
     stop.ended = True
     watcher.log.close(record)
 
 
-def perform(context: RunContext, identity: str) -> dict[str, Any]:
+def perform(context: RunContext, identity: str) -> Record:
     """Run or load every stage in order, up to one that diverged, and return the record.
 
     If a cached stage is damaged or removed while the run uses it, the stages are visited again,
@@ -236,9 +236,9 @@ def perform(context: RunContext, identity: str) -> dict[str, Any]:
     raise AssertionError
 
 
-def _perform(context: RunContext, identity: str) -> dict[str, Any]:
+def _perform(context: RunContext, identity: str) -> Record:
     clock, started = time.monotonic(), _now()
-    stages = []
+    stages: list[DoneStage] = []
     for stage in context.run.stages:
         with measuring(context.machine.profile):
             meta, cached = run_stage(context, stage)
@@ -249,7 +249,9 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
             raise Stopped
         if is_diverged(meta):
             break
-    series = {name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()}
+    series: dict[str, Sequence[float]] = {
+        name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()
+    }
     if context.machine.save_predictions and not is_diverged(meta):  # in every process
         series |= predictions(context, stages)
     record = make_record(context, stages, identity, time.monotonic() - clock, started, _now())
@@ -259,7 +261,9 @@ def _perform(context: RunContext, identity: str) -> dict[str, Any]:
     return record
 
 
-def _write_files(context: RunContext, identity: str, series: dict[str, Any]) -> dict[str, str]:
+def _write_files(
+    context: RunContext, identity: str, series: Mapping[str, Sequence[float]]
+) -> dict[str, str]:
     """Write series.json, if the run has any, and metrics.jsonl; the SHA-256 of each by name.
 
     They are written before the record, whose presence means that the run is complete.

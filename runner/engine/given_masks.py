@@ -16,6 +16,7 @@ from pruners.base import Finding, Masks, count_kept, prunable_names
 from runner.engine.checkpoint import State
 from runner.engine.context import RunContext
 from runner.engine.pretrained import read_as
+from runner.engine.stage_checks import untrained
 from runner.engine.store import Artefact
 from runner.engine.weight_names import Found, by_order, found, misfits, some
 from runner.engine.weights_file import Content, masks_of
@@ -55,9 +56,7 @@ def read(context: RunContext, stage: Stage) -> Artefact:
         report[MASKS_RENAMED] = fitted.renamed
     if fitted.missing:
         report[MASKS_MISSING] = some(fitted.missing)
-    seconds = time.monotonic() - started
-    meta = {"report": report, "seconds": seconds, "epochs": 0, "history": []}
-    return Artefact(findings=dict(fitted.masks), meta=meta)
+    return Artefact(findings=dict(fitted.masks), meta=untrained(report, started))
 
 
 def fitting_masks(file: MaskFile, model: nn.Module, run: Run) -> FittedMasks:

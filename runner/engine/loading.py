@@ -14,6 +14,7 @@ from runner.engine.divergence import infinite_loss
 from runner.engine.evaluate import evaluate
 from runner.engine.given_masks import fitting_masks
 from runner.engine.pretrained import fitting, masks_beside
+from runner.engine.stage_checks import untrained
 from runner.engine.store import Artefact
 from runner.spec.findings import ACCURACY, LOSS, ORIGIN, RENAMED, TOP5
 from runner.spec.run import Stage
@@ -51,5 +52,5 @@ def load(context: RunContext, stage: Stage) -> Artefact:
     return Artefact(
         weights=cpu_state(model),
         masks=full_masks(model),
-        meta={"report": report, "seconds": time.monotonic() - started, "epochs": 0, "history": []},
+        meta=untrained(report, started),
     )

@@ -1,17 +1,18 @@
 """The predictions of a finished run on the test images: `env.save_predictions=true`."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from runner.engine.context import RunContext
+from runner.engine.stage_meta import DoneStage
 from runner.records.predictions import LABELS, PREDICTIONS
 
 CLOSE = 1e-9  # percent
 
 
 @torch.no_grad()
-def predictions(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, list[int]]:
+def predictions(context: RunContext, stages: Sequence[DoneStage]) -> dict[str, list[int]]:
     """The classes of the test images, and those that the network of the record's accuracy predicts.
 
     They are computed again from the stored weights. If they do not have the record's accuracy, as

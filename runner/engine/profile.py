@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from torch import Generator, Tensor
@@ -21,7 +21,7 @@ from runner.data.batches import Batches, TrainingBatches
 from runner.engine.distributed import ProcessGroup
 
 READING, COPYING, COMPUTING, WAITING = PHASES = ("reading", "copying", "computing", "waiting")
-PROFILE = "profile"  # key in a record's provenance: seconds by phase
+PROFILE: Final = "profile"  # key in a record's provenance: seconds by phase
 
 
 @dataclass

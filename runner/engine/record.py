@@ -1,25 +1,29 @@
 """The record of a finished run, one JSON file: docs/records.md."""
 
-import shlex
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from fractions import Fraction
-from math import inf
-from pathlib import Path
-from typing import Any
 
 from models.count import counted_layers, forward, multiply_accumulates
-from pruners.base import count_kept, count_prunable, keep_count
+from pruners.base import Finding, count_kept, count_prunable, keep_count
 from runner.engine.context import RunContext
-from runner.engine.divergence import ENTRY
-from runner.engine.memory import GIB
+from runner.engine.record_origins import Origins, provenance_of
+from runner.engine.stage_meta import ENTRY, DoneStage
 from runner.engine.training_cost import training_cost
-from runner.records.fields import SCHEMA
-from runner.records.provenance import ORIGIN, ORIGINS, OWN, Origin
-from runner.registry import find_part, own_version
+from runner.records.stored import ORIGIN
+from runner.records.types import (
+    Accuracies,
+    Counts,
+    Epoch,
+    EpochCounts,
+    Occasional,
+    OwnImages,
+    Record,
+    RecordedStage,
+    RunSettings,
+)
+from runner.records.values import SCHEMA
 from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
 from runner.spec.found import Surveyed
-from runner.spec.identity import NUMERICS, own_parts
 from runner.spec.network import prunable_weights, shapes_of
 from runner.spec.run import Run, trains
 
@@ -31,18 +35,15 @@ NOT_COMPARED_OF_STAGE = ("seconds", "cached", ORIGIN)
 
 def make_record(
     context: RunContext,
-    stages: list[dict[str, Any]],
+    stages: Sequence[DoneStage],
     identity: str,
     wall_s: float,
     started: str,
     finished: str,
-) -> dict[str, Any]:
+) -> Record:
     """The record of a run whose stages are all done, or whose last stage in `stages` diverged.
 
     A diverged run has no result: its accuracies, test loss and density are None.
-
-    Args:
-        stages: metadata of each stage as stored in the cache, with `name`, `key` and `cached`.
 
     Raises:
         RuntimeError: the density reached is not the requested one.
@@ -57,6 +58,7 @@ def make_record(
         "run_id": identity,
         "status": DIVERGED if divergence else "done",
         **_settings(run),
+        **_narrowed(run),
         **_own_files(context),
         **counts,
         **training_cost(run, stages, final, _times_whole(context, counts)),
@@ -65,13 +67,13 @@ def make_record(
         "scale": run.scale,
         "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
         "wall_s": round(wall_s, 3),
-        "stages": [_stage_row(meta) | Origins.of(stages).row(meta) for meta in stages],
+        "stages": [_stage_row(meta, Origins.of(stages)) for meta in stages],
         "report": _report(stages),
-        "provenance": _provenance(context, stages) | {"started": started, "finished": finished},
+        "provenance": provenance_of(context, stages, started, finished),
     }
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def _settings(run: Run) -> RunSettings:
     return {
         "method": run.method,
         "label": run.label,
@@ -80,42 +82,64 @@ def _settings(run: Run) -> dict[str, Any]:
         "model": run.model.name,
         "seed": run.seed,
         "density_target": run.density,
-        **_narrowed(run),
     }
 
 
-def _own_files(context: RunContext) -> dict[str, Any]:
+def _own_files(context: RunContext) -> Occasional:
     """What was found in the user's own files of images; {} for other data sets."""
     dataset = context.run.dataset
     if not isinstance(dataset, Surveyed) or dataset.found is None:
         return {}
-    constants = {"mean": context.data.mean.tolist(), "std": context.data.std.tolist()}
-    return {"data": {**asdict(dataset.found), **constants}}
+    found = dataset.found
+    data: OwnImages = {
+        "content": found.content,
+        "channels": found.channels,
+        "height": found.height,
+        "width": found.width,
+        "classes": list(found.classes),
+        "train": found.train,
+        "validation": found.validation,
+        "test": found.test,
+        "scale": found.scale,
+        "mean": context.data.mean.tolist(),
+        "std": context.data.std.tolist(),
+    }
+    return {"data": data}
 
 
-def _stage_row(meta: dict[str, Any]) -> dict[str, Any]:
-    row = {key: meta[key] for key in ("name", "key", "cached", "epochs")}
-    return {**row, "seconds": round(meta["seconds"], 3)}
+def _stage_row(meta: DoneStage, origins: Origins) -> RecordedStage:
+    """The row of a stage, with the place of its origin where the stages' origins differ."""
+    row: RecordedStage = {
+        "name": meta["name"],
+        "key": meta["key"],
+        "cached": meta["cached"],
+        "epochs": meta["epochs"],
+        "seconds": round(meta["seconds"], 3),
+    }
+    if origins.mixed:
+        row[ORIGIN] = origins.distinct.index(meta.get(ORIGIN))
+    return row
 
 
-def _report(stages: list[dict[str, Any]]) -> dict[str, Any]:
+def _report(stages: Sequence[DoneStage]) -> dict[str, Finding]:
     """The findings of all stages, and those on a divergence."""
     found = {key: value for meta in stages for key, value in meta["report"].items()}
     return found | _divergence(stages[-1])
 
 
-def _divergence(last: dict[str, Any]) -> dict[str, Any]:
+def _divergence(last: DoneStage) -> dict[str, Finding]:
     """The findings on the divergence of the last computed stage; {} if it is finite."""
-    if not last[ENTRY]:
+    entry = last[ENTRY]
+    if entry is None:
         return {}
     return {
         DIVERGED_STAGE: last["name"],
-        DIVERGED_EPOCH: last[ENTRY]["epoch"],
-        DIVERGED_WHAT: last[ENTRY]["what"],
+        DIVERGED_EPOCH: entry["epoch"],
+        DIVERGED_WHAT: entry["what"],
     }
 
 
-def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
+def _check_density(run: Run, counts: Counts, identity: str) -> None:
     """Check the final density against the target of the last pruning, or else of the run.
 
     Raises:
@@ -124,22 +148,23 @@ def _check_density(run: Run, counts: dict[str, Any], identity: str) -> None:
     densities = [stage.density for stage in run.stages if stage.density is not None]
     target = densities[-1] if densities else run.masked_density
     exact = all(stage.exact for stage in run.stages)
-    if target is None or not exact or counts["kept"] is None:  # without a result
+    kept, prunable = counts["kept"], counts["prunable"]
+    if target is None or not exact or kept is None or prunable is None:  # without a result
         return
-    kept, requested = counts["kept"], keep_count(target, counts["prunable"])
+    requested = keep_count(target, prunable)
     if kept != requested:
         raise RuntimeError(
             f"run {identity} ends with {kept} weights instead of {requested} (density={target:g})"
         )
 
 
-def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
+def _accuracies(history: Sequence[Epoch]) -> Accuracies:
     """Accuracies in percent and test loss of the last epoch, and the best accuracy of all epochs.
 
     None where nothing was trained or tested.
     """
-    last = history[-1] if history else {}
-    tested = [row["accuracy"] for row in history if row["accuracy"] is not None]
+    last: Epoch = history[-1] if history else {}
+    tested = [found for row in history if (found := row["accuracy"]) is not None]
     return {
         "accuracy": last.get("accuracy"),
         "accuracy_best": max(tested, default=None),
@@ -149,7 +174,7 @@ def _accuracies(history: list[dict[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def _epochs(run: Run) -> dict[str, Any]:
+def _epochs(run: Run) -> EpochCounts:
     """Epochs of the paper's Epoch column, epochs of all stages, and their kind: search or train.
 
     A stage that continues a schedule counts with all epochs of that schedule.
@@ -163,62 +188,7 @@ def _epochs(run: Run) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Origins:
-    """By what the stages of a run were computed (`Origin` as JSON; None if that was not stored).
-
-    Args:
-        distinct: each origin once, in the order of the stages.
-        last: the last stage's.
-    """
-
-    distinct: list[dict[str, Any] | None]
-    last: dict[str, Any] | None
-
-    @classmethod
-    def of(cls, stages: list[dict[str, Any]]) -> "Origins":
-        """The origins of stages, given their metadata."""
-        distinct: list[dict[str, Any] | None] = []
-        for meta in stages:
-            if meta.get(ORIGIN) not in distinct:
-                distinct.append(meta.get(ORIGIN))
-        return cls(distinct, stages[-1].get(ORIGIN))
-
-    def row(self, meta: dict[str, Any]) -> dict[str, int]:
-        """The stage's place in `distinct`; {} if all stages have the last stage's origin."""
-        mixed = len(self.distinct) > 1
-        return {ORIGIN: self.distinct.index(meta.get(ORIGIN))} if mixed else {}
-
-    def provenance(self, present: Origin) -> dict[str, Any]:
-        """The last stage's origin, or the present process's if it is unknown, and any mixture."""
-        mixed = {ORIGINS: self.distinct} if len(self.distinct) > 1 else {}
-        return {**(self.last or present.as_json()), **mixed}
-
-
-def _provenance(context: RunContext, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Provenance of the record's numbers, without the times."""
-    run = context.run
-    return {
-        **Origins.of(stages).provenance(context.origin),
-        "memory_gb": None if context.memory == inf else context.memory / GIB,
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "numerics": {kind: NUMERICS[kind] for kind in sorted({s.kind for s in run.stages})},
-        "precision": run.precision,
-        "dataset_checksum": stages[-1]["dataset_checksum"],
-        **_own(run),
-    }
-
-
-def _own(run: Run) -> dict[str, dict[str, dict[str, str]]]:
-    """Where the parts of the user's own in a run are from, by tag; {} if it has none."""
-    found = {
-        tag: {"from": find_part(tag).source, "version": own_version(cls)}
-        for tag, cls in sorted(own_parts(run).items())
-    }
-    return {OWN: found} if found else {}
-
-
-def _counts(context: RunContext, final: str | None) -> dict[str, Any]:
+def _counts(context: RunContext, final: str | None) -> Counts:
     """Densities and multiply-accumulates of the masks of the stage `final`; None without it.
 
     Of a narrower form of a net, they are its shares of the whole net.
@@ -241,14 +211,14 @@ def _counts(context: RunContext, final: str | None) -> dict[str, Any]:
     }
 
 
-def _times_whole(context: RunContext, counts: dict[str, Any]) -> Fraction:
+def _times_whole(context: RunContext, counts: Counts) -> Fraction:
     """How many times as much a pass through the whole net costs as one through the run's."""
     if context.run.narrowed_from is None:
         return Fraction(1)
-    return Fraction(counts["flops"]["dense"], forward(context.layers))
+    return Fraction(int(counts["flops"]["dense"]), forward(context.layers))
 
 
-def _narrowed(run: Run) -> dict[str, Any]:
+def _narrowed(run: Run) -> Occasional:
     """Channels of the widest layer of a narrower form and of the whole net; {} for whole nets."""
     if run.narrowed_from is None:
         return {}
@@ -264,7 +234,7 @@ def final_stage(run: Run) -> str | None:
     return next((stage.name for stage in reversed(run.stages) if stage.kind != "measure"), None)
 
 
-def comparable(record: dict[str, Any]) -> dict[str, Any]:
+def comparable(record: Record) -> dict[str, object]:
     """The part of a record that a repeated run must reproduce exactly (docs/records.md)."""
     kept = {key: value for key, value in record.items() if key not in NOT_COMPARED}
     return {

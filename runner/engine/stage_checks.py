@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
@@ -17,7 +16,8 @@ from pruners.base import (
     kept_by_layer,
 )
 from runner.engine.checkpoint import State
-from runner.engine.divergence import ENTRY, Divergence, divergence_of, is_diverged
+from runner.engine.divergence import Divergence, divergence_of, is_diverged
+from runner.engine.stage_meta import ENTRY, StageMeta
 from runner.engine.store import Artefact
 from runner.spec.findings import CONNECTED, EMPTY, REACHED
 from runner.spec.run import Stage
@@ -46,13 +46,19 @@ def checked(stage: Stage, compute: Callable[[], Artefact]) -> Artefact:
     return artefact
 
 
-def diverged(meta: dict[str, Any], found: Divergence) -> Artefact:
+def diverged(meta: StageMeta, found: Divergence) -> Artefact:
     """The artefact of a stage that diverged: its history and cost alone, no tensor or finding."""
-    kept = {key: meta[key] for key in ("seconds", "epochs", "history")}
-    return Artefact(meta={**kept, "report": {}, ENTRY: found.entry})
+    kept: StageMeta = {
+        "seconds": meta["seconds"],
+        "epochs": meta["epochs"],
+        "history": meta["history"],
+        "report": {},
+        ENTRY: found.entry,
+    }
+    return Artefact(meta=kept)
 
 
-def untrained(report: dict[str, Finding], started: float) -> dict[str, Any]:
+def untrained(report: dict[str, Finding], started: float) -> StageMeta:
     """The metadata of a stage without training that started at `started`."""
     return {
         "report": report,
@@ -101,7 +107,7 @@ def disconnected(model: nn.Module, masks: Masks, image: tuple[int, int, int]) ->
     return findings | ({EMPTY: empty} if empty else {})
 
 
-def series_entry(stage: Stage, series: dict[str, list[float]]) -> dict[str, Any]:
+def series_entry(stage: Stage, series: dict[str, list[float]]) -> StageMeta:
     """A stage's series of numbers for figures, as an entry of its metadata; {} without any.
 
     Raises:

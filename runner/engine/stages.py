@@ -6,23 +6,23 @@ Masks, weights and optimizer states pass from stage to stage only through the ca
 
 import os
 import time
-from typing import Any
 
 from pruners.base import Foreseen, Measurement, Passes, apply_masks, count_prunable
 from runner.engine.allocator import return_freed_memory
 from runner.engine.checkpoint import cpu_state
 from runner.engine.context import RunContext
-from runner.engine.divergence import ENTRY, divergence_of, finite, is_diverged
+from runner.engine.divergence import divergence_of, finite, is_diverged
 from runner.engine.given_masks import read
 from runner.engine.loading import load
 from runner.engine.machine import Machine
 from runner.engine.stage_checks import checked, disconnected, series_entry, untrained
+from runner.engine.stage_meta import COST, ENTRY, PlannedStage, StageMeta
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact, Store
-from runner.engine.tally import COST, Tally
+from runner.engine.tally import Tally
 from runner.engine.train_stage import add_snapshots, train_stage
 from runner.errors import Damaged
-from runner.records.provenance import ORIGIN
+from runner.records.stored import ORIGIN
 from runner.spec.identity import stage_keys
 from runner.spec.run import Run, Stage, snapshots_wanted, trains
 
@@ -50,7 +50,7 @@ def is_cached(run: Run, stage: Stage, store: Store, key: str) -> bool:
     )
 
 
-def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
+def run_stage(context: RunContext, stage: Stage) -> tuple[StageMeta, bool]:
     """Compute the stage unless it is cached; return its metadata and whether it was cached."""
     key, store, group = context.keys[stage.name], context.store, context.machine.group
 
@@ -85,7 +85,7 @@ def run_stage(context: RunContext, stage: Stage) -> tuple[dict[str, Any], bool]:
     return stored_meta(store, key), False
 
 
-def stored_meta(store: Store, key: str) -> dict[str, Any]:
+def stored_meta(store: Store, key: str) -> StageMeta:
     """The metadata of a stored stage, with its divergence, or None for a finite stage.
 
     Stages that were stored before version 0.2.0 are checked now.
@@ -170,7 +170,7 @@ COMPUTE = {
 }
 
 
-def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list[dict[str, Any]]:
+def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list[PlannedStage]:
     """One row per stage: name, kind, key, epochs, cached. No stage is run.
 
     Stages after a cached one that diverged are never computed; they count as cached.

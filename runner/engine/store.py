@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pruners.base import Masks
 from runner.engine.checkpoint import State
+from runner.engine.stage_meta import StageMeta
 from runner.errors import Damaged
 from runner.files import (
     clear_leftovers,
@@ -57,7 +57,7 @@ class Artefact:
     optimizer: State = field(default_factory=dict)
     findings: State = field(default_factory=dict)
     snapshots: dict[float, State] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: StageMeta = field(default_factory=StageMeta)
 
 
 PARTS = ("weights", "masks", "optimizer", "findings")
@@ -93,7 +93,7 @@ class Manifest:
     """The content of stage.json: the metadata of an artefact and all its other files by name."""
 
     key: str
-    meta: dict[str, Any]
+    meta: StageMeta
     parts: dict[str, Part]
 
     def write(self, folder: Path) -> None:
@@ -161,7 +161,7 @@ class Store:
         """Move a damaged artefact or checkpoint to <cache_dir>/damaged and return its new path."""
         return set_aside(path, self.root / "damaged")
 
-    def meta(self, key: str) -> dict[str, Any]:
+    def meta(self, key: str) -> StageMeta:
         """The metadata of an artefact; reads no tensors.
 
         Raises:

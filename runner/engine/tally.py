@@ -12,8 +12,7 @@ from torch import Tensor
 
 from models.count import Layer, forward
 from pruners.base import GRADIENT, Batch, Masks, Passes
-
-COST = "cost"  # key in the metadata of a stage that computes
+from runner.engine.stage_meta import Cost
 
 
 @dataclass
@@ -99,7 +98,7 @@ class Tally:
             self.masked[name] = self.masked.get(name, 0) + seen.passes
             self.weights[name] = self.weights.get(name, 0) + seen.passes * seen.kept
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, Any]:
         """All sums as plain values, for checkpoints; the host waits for the device."""
         for name in list(self.seen):
             self._close(name)
@@ -112,7 +111,7 @@ class Tally:
         for name, value in (state or {"known": False}).items():
             setattr(self, name, value)
 
-    def cost(self, layers: Mapping[str, Layer]) -> dict[str, int | None]:
+    def cost(self, layers: Mapping[str, Layer]) -> Cost:
         """The multiply-accumulates of the stage, for its metadata.
 
         `total` is None if a component did not state its cost. `dense` is what the training steps

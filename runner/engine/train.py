@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from runner.engine.optim import carry_state, learning_rate, make_optimizer, stat
 from runner.engine.tally import Tally
 from runner.engine.training_step import Trainee
 from runner.errors import Stopped
+from runner.records.types import Epoch
 from runner.spec.run import Recipe, step_of
 
 Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-out set
@@ -65,7 +65,7 @@ class LoopOptions:
     checkpoint: Path | None = None
     every: float = 60.0
     stop: Callable[[], bool] = lambda: False
-    epoch_done: Callable[[dict[str, Any]], None] = lambda row: None
+    epoch_done: Callable[[Epoch], None] = lambda row: None
     progress: Callable[[int, int, str], None] = no_progress
     group: ProcessGroup = ALONE  # the processes that train together
     tally: Tally = field(default_factory=Tally)
@@ -84,7 +84,7 @@ class Trained:
     epoch.
     """
 
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     snapshots: dict[float, State] = field(default_factory=dict)
     momentum: State = field(default_factory=dict)
     seconds: float = 0.0
@@ -238,7 +238,7 @@ def _add_row(
     if trainee.group.any(bool(what)):
         done.divergence = Divergence(what or "another process' numbers are not finite", done.epoch)
     test, validation = (each if each and math.isfinite(each.loss) else None for each in found)
-    row = {
+    row: Epoch = {
         "epoch": done.epoch,
         "lr": lr,
         "train_loss": None if loss is None else finite(loss),

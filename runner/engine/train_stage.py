@@ -4,7 +4,6 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +22,10 @@ from runner.engine.checkpoint import State, checkpoint_payload, cpu_state
 from runner.engine.context import RunContext
 from runner.engine.profile import read_together
 from runner.engine.stage_checks import disconnected, diverged, series_entry
+from runner.engine.stage_meta import COST, StageMeta
 from runner.engine.starting_point import starting_point
 from runner.engine.store import Artefact
-from runner.engine.tally import COST, Tally
+from runner.engine.tally import Tally
 from runner.engine.train import LoopOptions, Trained, train
 from runner.errors import Damaged
 from runner.spec.findings import CONNECTED, EMPTY, REACHED
@@ -39,7 +39,7 @@ def train_stage(context: RunContext, stage: Stage) -> Artefact:
     model, masking, momentum = ready_to_train(context, stage, tally)
     setup = time.monotonic() - started
     done = _fit(context, stage, model, masking, momentum, tally)
-    meta: dict[str, Any] = {
+    meta: StageMeta = {
         "seconds": done.seconds + setup,
         "epochs": trains(stage),
         "history": done.history,

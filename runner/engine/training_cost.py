@@ -1,17 +1,18 @@
 """What the result of a run cost, from the costs of its stages (docs/training_flops.md)."""
 
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
-from runner.engine.tally import COST
+from runner.engine.stage_meta import COST, Cost, DoneStage
+from runner.records.types import TrainingCost
 from runner.spec.run import Run, Stage
 
 COUNTED_LATER = ("train_flops", "train_flops_ratio")  # absent from earlier records
 
 
 def training_cost(
-    run: Run, stages: list[dict[str, Any]], final: str | None, times: Fraction = Fraction(1)
-) -> dict[str, int | float | None]:
+    run: Run, stages: Sequence[DoneStage], final: str | None, times: Fraction = Fraction(1)
+) -> TrainingCost:
     """Multiply-accumulates of all stages that led to the result, and their ratio to dense training.
 
     Dense training is that of the whole net.
@@ -26,18 +27,23 @@ def training_cost(
     """
     total, dense = _sum_of_costs(run, stages, final) if final else (None, None)
     ratio = float(total / (dense * times)) if total is not None and dense else None
-    return dict(zip(COUNTED_LATER, (total, ratio), strict=True))
+    return {"train_flops": total, "train_flops_ratio": ratio}
 
 
 def _sum_of_costs(
-    run: Run, stages: list[dict[str, Any]], final: str
+    run: Run, stages: Sequence[DoneStage], final: str
 ) -> tuple[int | None, int | None]:
     """Multiply-accumulates of the stages that led to `final`, as they were and dense."""
     metas = {meta["name"]: meta for meta in stages}
-    unknown = {"total": None, "dense": None}
+    unknown: Cost = {"total": None, "dense": None}
     found = [metas[stage.name].get(COST, unknown) for stage in _leading_to(run, final)]
-    totals, dense = ([cost[key] for cost in found] for key in ("total", "dense"))
-    return None if None in totals else sum(totals), None if None in dense else sum(dense)
+    return _sum([cost["total"] for cost in found]), _sum([cost["dense"] for cost in found])
+
+
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    """The sum; None if a number is not known."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def _leading_to(run: Run, final: str) -> list[Stage]:

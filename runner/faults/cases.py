@@ -4,11 +4,11 @@ import json
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from runner.config.build import build_plain
 from runner.config.compose import Composer, method_names
@@ -16,7 +16,10 @@ from runner.engine.record import comparable, final_stage
 from runner.errors import ConfigError
 from runner.faults.lab import Command, Terms, run, start
 from runner.faults.made_masks import file_words
+from runner.faults.trial import Left
+from runner.records.find import record_in
 from runner.records.folders import RECORD
+from runner.records.types import Record, RecordedStage
 
 # 1,184 weights, two epochs of twelve steps, a checkpoint after each
 TINY = (
@@ -111,17 +114,17 @@ class Home:
         """Start the run of a case."""
         return start([*case.words, *self.words, *more], self.folder, terms or Terms())
 
-    def records(self) -> dict[str, dict[str, Any]]:
+    def records(self) -> dict[str, Left]:
         """What must be equal in each record, by run id; `unreadable` for a damaged record."""
         return {path.parent.name: _left(path) for path in self.results.glob(f"runs/*/{RECORD}")}
 
 
-def _left(path: Path) -> dict[str, Any]:
+def _left(path: Path) -> Left:
     """The comparable part of a record and the series beside it."""
     try:
         series = path.with_name("series.json")
-        record: dict[str, Any] = comparable(json.loads(path.read_text()))
-        return {**record, "series": series.read_text() if series.is_file() else ""}
+        record: Record = json.loads(path.read_text())
+        return {**comparable(record), "series": series.read_text() if series.is_file() else ""}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"unreadable": str(error)}
 
@@ -131,18 +134,21 @@ class Alone:
     """An undisturbed run.
 
     Args:
+        record: what it left.
+        stages: as its record has them.
         seconds: how long it took.
     """
 
     home: Home
     identity: str
-    record: dict[str, Any]
+    record: Left
+    stages: Sequence[RecordedStage]
     seconds: float
 
     @property
     def keys(self) -> list[str]:
         """The keys of its stages, in order."""
-        return [str(stage["key"]) for stage in self.record["stages"]]
+        return [stage["key"] for stage in self.stages]
 
 
 @dataclass
@@ -222,7 +228,9 @@ class Stock:
             if ended.code != 0 or len(records) != 1:
                 raise RuntimeError(f"{' '.join(case.words)}: {ended.output}")
             ((identity, record),) = records.items()
-            self.made[case] = Alone(home, identity, record, time.monotonic() - started)
+            taken, whole = time.monotonic() - started, record_in([home.results], identity)
+            assert whole is not None  # `records` has read it
+            self.made[case] = Alone(home, identity, record, whole["stages"], taken)
         return self.made[case]
 
     def finished(self, case: Case) -> Home:

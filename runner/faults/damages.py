@@ -44,7 +44,7 @@ class CacheDamage:
             ended = run([*case.words, *home.words], home.folder)
             wanted = {alone.identity: alone.record}
             verdict, message = judged(ended, home, wanted)
-            stage = str(alone.record["stages"][place]["name"])
+            stage = alone.stages[place]["name"]
             verdict = named(verdict, ended, (folder.name, name))
             later = ", later stages missing" if missing else ""
             yield Trial(

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from runner.config.build import build_plain, build_run
 from runner.config.compose import Composer, compose_config
@@ -32,6 +32,14 @@ COMMAND_SECONDS = 60.0
 
 class TooLong(BaseException):
     """A command line is not built in time. No `except Exception` catches it."""
+
+
+class Attempted(TypedDict):
+    """The verdict on a command line, as the process that tried it writes it."""
+
+    words: list[str]
+    verdict: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,12 @@ class InProcess:
             tried += 1
         return tried
 
-    def _trial(self, row: dict[str, Any]) -> Trial:
+    def _trial(self, row: Attempted) -> Trial:
         what, line = f"{len(row['words'])} words", typed(row["words"])
         return Trial(self.title, what, Verdict(row["verdict"]), line, row["message"])
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
+def _rows(file: Path) -> list[Attempted]:
     """The verdicts that are written in full."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     return [json.loads(row) for row in text.split("\n")[:-1]]
@@ -100,7 +108,7 @@ def build_all(lines: list[list[str]], file: str) -> None:
             verdict, message = attempt(words, None if i % IN_FULL == 0 else composer)
             if verdict in (Verdict.TRACEBACK, Verdict.HANG):
                 words = shortened(words, message)
-            row = {"words": words, "verdict": verdict.value, "message": message}
+            row: Attempted = {"words": words, "verdict": verdict.value, "message": message}
             out.write(json.dumps(row) + "\n")
             out.flush()
 

@@ -5,16 +5,16 @@ Runs of one process; runner/faults/launchers.py kills those of several.
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from runner.engine.signals import SAME_REQUEST
 from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.kind import Part
 from runner.faults.lab import typed
-from runner.faults.trial import TRACEBACK, Ended, Trial, Verdict, classify, differences
+from runner.faults.trial import TRACEBACK, Ended, Left, Trial, Verdict, classify, differences
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LEAST, MOST = 2, 4  # kills before the run is left alone
@@ -71,7 +71,7 @@ def interrupted(ended: Ended) -> Verdict | None:
     return Verdict.TRACEBACK if TRACEBACK in ended.output else None
 
 
-def judged(ended: Ended, home: Home, wanted: dict[str, dict[str, Any]]) -> tuple[Verdict, str]:
+def judged(ended: Ended, home: Home, wanted: Mapping[str, Left]) -> tuple[Verdict, str]:
     """The verdict on the last command of a trial, and its message or the fields that differ."""
     found = home.records()
     verdict = classify(ended, found == wanted)

@@ -6,18 +6,18 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.kills import SIGNALS, interrupted, judged, last_of_traceback
 from runner.faults.kind import Part
 from runner.faults.lab import ROOT, Command, start, start_program, typed
-from runner.faults.trial import TRACEBACK, Ended, Trial
+from runner.faults.trial import TRACEBACK, Ended, Left, Trial
 
 SEEDS = (0, 1)
 QUEUE = ("hydra/launcher=gpu_queue", "hydra.launcher.slots=2", "hydra.launcher.grace_seconds=20")
@@ -111,7 +111,7 @@ def killed_once(
     title: str,
     begin: Callable[[], Command],
     home: Home,
-    wanted: dict[str, dict[str, Any]],
+    wanted: Mapping[str, Left],
     moment: float,
     line: str,
     rng: Random,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -12,6 +11,7 @@ from pruners.base import Masks, full_masks, keep_count
 from runner.config.compose import Composer
 from runner.config.instantiate import construct
 from runner.config.interpolation import resolve
+from runner.config.plain import Plain
 from runner.config.repeat import files_read
 
 
@@ -37,7 +37,7 @@ def file_words(
     return tuple(f"{key}={path}" for key in keys)
 
 
-def random_masks(raw: dict[str, Any], density: float) -> Masks:
+def random_masks(raw: Plain, density: float) -> Masks:
     """Masks of the network that a configuration describes, uniformly random."""
     values = resolve(raw).values
     info = construct(values["dataset"], "dataset").info()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from runner.blocks import renewed
 from runner.faults.trial import Trial, Verdict
@@ -62,7 +61,7 @@ class Figures:
         total = sum(tried.values(), Counter[Verdict]())
         return [_row(kind, found) for kind, found in [*tried.items(), ("all", total)]]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, object]:
         """The figures as plain JSON: origin, rows, what was skipped and every fault."""
         names = [name.replace(" ", "_") for name in HEADINGS]
         return {

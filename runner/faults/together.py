@@ -3,17 +3,17 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from runner.faults.cases import Case, Home, Stock, discard
 from runner.faults.damages import loaded
 from runner.faults.kills import judged
 from runner.faults.kind import Part
 from runner.faults.lab import ROOT, start_program, typed
-from runner.faults.trial import Ended, Trial, Verdict, worst
+from runner.faults.trial import Ended, Left, Trial, Verdict, worst
 
 PROCESSES = 8
 
@@ -63,7 +63,7 @@ def siblings(stock: Stock, case: Case) -> list[Case]:
 
 
 def together(
-    ended: list[Ended], home: Home, wanted: dict[str, dict[str, Any]], deaths: int
+    ended: list[Ended], home: Home, wanted: Mapping[str, Left], deaths: int
 ) -> tuple[Verdict, str]:
     """The verdict on the processes that were not killed.
 

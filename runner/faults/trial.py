@@ -1,12 +1,14 @@
 """The outcome of a command after a fault, and its verdict."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from runner.errors import EXIT_CONFIG, EXIT_FAILED
 
+# What a run leaves that must be equal: fields of its record, and the text of its series.
+Left: TypeAlias = Mapping[str, object]
 TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -98,7 +100,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=SEVERITY.index)
 
 
-def differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
+def differences(found: Left, expected: Left) -> str:
     """The fields in which two records differ, with both values."""
     keys = sorted({*found, *expected})
     unlike = [key for key in keys if found.get(key) != expected.get(key)]

@@ -39,13 +39,13 @@ class Event:
     why: str = ""
     seconds: float = 0.0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, object]:
         """The event as plain JSON."""
         trial = self.trial and {**vars(self.trial), "verdict": self.trial.verdict.value}
         return {**vars(self), "trial": trial}
 
     @staticmethod
-    def from_json(row: dict[str, Any]) -> "Event":
+    def from_json(row: Mapping[str, Any]) -> "Event":
         """The event that `as_json` describes."""
         trial = row["trial"]
         made = trial and Trial(**{**trial, "verdict": Verdict(trial["verdict"])})

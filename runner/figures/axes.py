@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from runner.suites.schema_figures import Axis, YAxis
 
@@ -11,7 +11,8 @@ TICKS = 8  # maximum number of points that are the ticks of a logarithmic axis
 # first number, two below the second
 LABEL, LONG = 18 / 5.2, 36 / 5.2
 BELOW = 0.55  # inches between axes and legend, for ticks and the label
-MARK: dict[str, Any] = {
+Style: TypeAlias = dict[str, Any]  # keyword arguments and settings of matplotlib
+MARK: Style = {
     "linewidth": 1.0,
     "linestyle": "dotted",
     "color": "#444444",

@@ -27,7 +27,6 @@ on the page. Without runs the verdict is "not run"; with one seed and no trials 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from runner.errors import ConfigError, one_of
 from runner.figures.judges import (
@@ -42,7 +41,7 @@ from runner.figures.judges import (
 from runner.figures.points import Point, Series
 from runner.figures.series import by_seed, figure_spec
 from runner.records.read import FinishedRun
-from runner.spec.findings import is_diverged
+from runner.spec.findings import is_diverged, number
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.schema_claims import (
@@ -211,9 +210,12 @@ def _number(runs: Runs, key: str) -> tuple[Point, ...]:
 def _of_report(claim: ReportClaim, runs: Runs) -> Verdict:
     if len(runs) != 1:
         return Verdict(claim.claim, holds=OPEN if runs else UNKNOWN)
-    report: dict[str, Any] = runs[0].record["report"]
-    try:
-        measured, low, high = (report[f"{claim.reads}_{p}"] for p in ("measured", "low", "high"))
-    except KeyError as error:
-        raise ConfigError(f"claims.reads={claim.reads}: the run's report has no {error}") from error
+    report = runs[0].record["report"]
+    names = [f"{claim.reads}_{part}" for part in ("measured", "low", "high")]
+    if lacking := [name for name in names if name not in report]:
+        raise ConfigError(f"claims.reads={claim.reads}: the run's report has no {lacking[0]!r}")
+    numbers = [each for name in names if (each := number(report, name)) is not None]
+    if len(numbers) < len(names):  # one of them was not finite
+        return Verdict(claim.claim, holds=OPEN)
+    measured, low, high = numbers
     return of_ratio(measured, low, high, claim.equal)

@@ -13,6 +13,7 @@ from typing import Any
 from runner.errors import ConfigError
 from runner.figures.axes import (
     MARK,
+    Style,
     draw_legend,
     draw_levels,
     log_ticks,
@@ -30,7 +31,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 TITLE, CAPTION = "title", "caption"  # ids of groups of an SVG
 LETTERS = 17  # characters of the caption per inch
 LINE = 0.14  # inches per line of the caption
-SETTINGS: dict[str, Any] = {
+SETTINGS: Style = {
     "svg.hashsalt": "winnow",  # otherwise the names of clip paths are random
     "svg.fonttype": "none",  # text stays text: small, searchable, and read aloud
     "font.family": "sans-serif",
@@ -56,10 +57,10 @@ CURVES = ("curve", "trace")  # kinds of series that are lines through their poin
 WITH_BANDS = (*CURVES, "bars", "level")  # kinds whose points have a height and a deviation
 COINCIDE = 0.006  # of the axis: the width of a line
 # A curve on top of another one, which stays visible between the dashes and around the markers.
-ON_TOP: dict[str, Any] = {"linestyle": (0, (3, 3)), "markerfacecolor": "none", "markersize": 7}
+ON_TOP: Style = {"linestyle": (0, (3, 3)), "markerfacecolor": "none", "markersize": 7}
 # A fitted line that the points are not on.
-REJECTED: dict[str, Any] = {"linestyle": "dotted", "linewidth": 1.0, "alpha": 0.5}
-METADATA: dict[str, dict[str, Any]] = {
+REJECTED: Style = {"linestyle": "dotted", "linewidth": 1.0, "alpha": 0.5}
+METADATA: dict[str, Style] = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
@@ -147,7 +148,7 @@ def _fill(axes: Any, panel: Panel, look: Look = DEFAULT) -> None:
     draw_legend(axes, max(map(len, labels)), look.size[0])
 
 
-def _own(place: int, series: Series) -> dict[str, Any]:
+def _own(place: int, series: Series) -> Style:
     """A marker and a line style by its place in the panel; no marker with a line of its own."""
     if series.kind not in CURVES:
         return {}
@@ -158,7 +159,7 @@ def _own(place: int, series: Series) -> dict[str, Any]:
     return shape | own
 
 
-def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
+def _curve(axes: Any, series: Series, style: Style) -> None:
     """Draw means, with a band of one standard deviation where points have a spread."""
     points = sorted(series.points, key=lambda p: p.x)
     x, y = [p.x for p in points], [p.y or 0.0 for p in points]
@@ -216,7 +217,7 @@ def _heights(series: Series, log: bool) -> dict[float, float]:
     return {x: math.log(y) for x, y in drawn.items() if y > 0} if log else drawn
 
 
-def _steps(axes: Any, series: Series, style: dict[str, Any]) -> None:
+def _steps(axes: Any, series: Series, style: Style) -> None:
     """Draw a histogram as filled steps."""
     heights = [p.y for p in series.points]
     edges = [*(p.x for p in series.points), series.points[-1].x_end]
@@ -224,11 +225,11 @@ def _steps(axes: Any, series: Series, style: dict[str, Any]) -> None:
     axes.stairs(heights, edges, linewidth=1.5, linestyle=series.line, **style)
 
 
-def _line(axes: Any, series: Series, style: dict[str, Any]) -> None:
+def _line(axes: Any, series: Series, style: Style) -> None:
     axes.axvline(series.points[0].x, linewidth=2.2, linestyle=series.line, **style)
 
 
-def _bars(axes: Any, series: Series, style: dict[str, Any], bars: list[Series]) -> None:
+def _bars(axes: Any, series: Series, style: Style, bars: list[Series]) -> None:
     """Draw one group of bars per point name; a series has the same position in every group."""
     names = list(dict.fromkeys(p.name for other in bars for p in other.points))
     width = 0.8 / len(bars)
@@ -246,7 +247,7 @@ def _bars(axes: Any, series: Series, style: dict[str, Any], bars: list[Series]) 
     axes.set_xticks(range(len(names)), [name.partition("=")[2] or series.label for name in names])
 
 
-def _heat(axes: Any, series: Series, style: dict[str, Any]) -> None:
+def _heat(axes: Any, series: Series, style: Style) -> None:
     """Draw the cells of a grid, from black (0) to white (1); cells without runs are left empty."""
     xs, ys = sorted({p.x for p in series.points}), sorted({p.y or 0.0 for p in series.points})
     known = {(p.x, p.y): p.value for p in reversed(series.points)}
@@ -257,7 +258,7 @@ def _heat(axes: Any, series: Series, style: dict[str, Any]) -> None:
     axes.figure.colorbar(mesh, ax=axes, label=series.legend)
 
 
-def _crossed(axes: Any, series: Series, style: dict[str, Any]) -> None:
+def _crossed(axes: Any, series: Series, style: Style) -> None:
     """Draw the points at which cells pass one half."""
     x, y = [p.x for p in series.points], [p.y for p in series.points]
     marker = {"marker": "o", "markersize": 4.5, "markeredgecolor": "white"}
@@ -277,7 +278,7 @@ def _fitted(axes: Any, series: Series, colour: str) -> None:
     axes.plot(x, y, color=colour, **style)
 
 
-def _level(axes: Any, series: Series, style: dict[str, Any]) -> None:
+def _level(axes: Any, series: Series, style: Style) -> None:
     """Draw a mean as a horizontal line, with a band of one standard deviation."""
     (point,) = series.points
     y, spread = point.y or 0.0, point.spread or 0.0

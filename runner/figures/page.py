@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from runner.records.types import Record, RecordedOrigin, origins_of
 from runner.suites.expand import Suite
 from runner.suites.titles import title
 from runner.suites.verdicts import Verdict, as_markdown
 from runner.tables.text import MISSING
 
 DAY = len("2026-11-28")  # characters of the date in a time
+OUTSIDE = "outside a checkout"  # in place of a commit
 SHA = 12  # characters of a commit that are printed
 
 
@@ -19,7 +20,7 @@ def page(
     drawn: Mapping[str, Sequence[str]],
     notes: Sequence[str],
     lines: Sequence[Verdict],
-    records: Sequence[dict[str, Any]],
+    records: Sequence[Record],
     results_dir: Path,
 ) -> str:
     """The page of a figure.
@@ -46,7 +47,7 @@ def _items(lines: Sequence[str]) -> list[str]:
     return [f"- {line}" for line in lines]
 
 
-def _provenance(suite: Suite, records: Sequence[dict[str, Any]], results_dir: Path) -> list[str]:
+def _provenance(suite: Suite, records: Sequence[Record], results_dir: Path) -> list[str]:
     """How the figure is made again, where its numbers are, and by what they were measured."""
     name = suite.file_name
     packed = results_dir / "records" / f"{name}.jsonl"
@@ -58,7 +59,7 @@ def _provenance(suite: Suite, records: Sequence[dict[str, Any]], results_dir: Pa
     if not records:
         return lines
     origins = [_origins(record) for record in records]
-    commits = Counter(sha for each in origins for sha in {str(o.get("git_sha")) for o in each})
+    commits = Counter(sha for each in origins for sha in {o["git_sha"] or OUTSIDE for o in each})
     ended = sorted(record["provenance"]["finished"][:DAY] for record in records)
     by = ", ".join(f"{_commit(sha)} ({n})" for sha, n in sorted(commits.items()))
     versions = sorted({_versions(origin) for each in origins for origin in each})
@@ -70,10 +71,9 @@ def _provenance(suite: Suite, records: Sequence[dict[str, Any]], results_dir: Pa
     ]
 
 
-def _origins(record: dict[str, Any]) -> list[dict[str, Any]]:
+def _origins(record: Record) -> list[RecordedOrigin]:
     """The origins of a record's stages that are known."""
-    own = record["provenance"]
-    return [origin for origin in own.get("origins", [own]) if origin]
+    return [origin for origin in origins_of(record["provenance"]) if origin]
 
 
 def _days(ended: Sequence[str]) -> str:
@@ -83,9 +83,9 @@ def _days(ended: Sequence[str]) -> str:
 
 
 def _commit(sha: str) -> str:
-    return f"`{sha[:SHA]}`" if sha != "None" else "outside a checkout"
+    return sha if sha == OUTSIDE else f"`{sha[:SHA]}`"
 
 
-def _versions(origin: dict[str, Any]) -> str:
+def _versions(origin: RecordedOrigin) -> str:
     known = origin.get("versions", {})
     return f"Python {known.get('python', MISSING)}, torch {known.get('torch', MISSING)}"

@@ -16,7 +16,7 @@ from runner.figures.judges import lack_of_fit
 from runner.figures.points import Point, Series
 from runner.records.kinds import kind_of
 from runner.records.read import HISTORY, FinishedRun, find_run
-from runner.spec.findings import doubts, is_diverged
+from runner.spec.findings import doubts, is_diverged, number
 from runner.stats.seeds import Measured
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
@@ -192,8 +192,8 @@ def by_seed(runs: Runs, ys: Sequence[float | None]) -> tuple[tuple[int, Measured
 
 def _trials(run: FinishedRun) -> int | None:
     """The number of independent trials of a run; None if it has none."""
-    trials: int | None = run.record["report"].get("trials")
-    return trials
+    trials = number(run.record["report"], "trials")
+    return None if trials is None else int(trials)
 
 
 def _along(axis: Axis, values: list[float]) -> float:
@@ -219,12 +219,20 @@ def _cell(
     spec: HeatSpec | BoundarySpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
 ) -> list[Point]:
     """Return the cell of a phase diagram."""
-    x, y = (
-        _along(axis, [run.number(axis.key or "") for run in runs]) for axis in (panel.x, panel.y)
-    )
-    value, _ = mean_and_spread([run.number(spec.value) for run in runs])
-    trials = sum(_trials(run) or 1 for run in runs)
-    return [Point(name, len(runs), x, y, value=value, trials=trials)]
+    keys = (panel.x.key or "", panel.y.key or "", spec.value)
+    known = [(run, found) for run in runs if (found := _numbers(run, keys))]
+    if not known:
+        return []
+    xs, ys, values = (list(each) for each in zip(*(found for _, found in known), strict=True))
+    x, y, (value, _) = _along(panel.x, xs), _along(panel.y, ys), mean_and_spread(values)
+    trials = sum(_trials(run) or 1 for run, _ in known)
+    return [Point(name, len(known), x, y, value=value, trials=trials)]
+
+
+def _numbers(run: FinishedRun, keys: Sequence[str]) -> list[float]:
+    """The numbers of a run by several keys; none if one of them is null."""
+    found = [number for key in keys if (number := run.number(key)) is not None]
+    return found if len(found) == len(keys) else []
 
 
 @points.register(TraceSpec)
@@ -234,11 +242,11 @@ def _trace(
     """Return points where some seed has a number; none has one in an epoch without a test."""
     deviations: list[float] = []
     if spec.spread and len(runs) == 1 and spec.spread in runs[0].series:
-        deviations = runs[0].numbers(spec.spread)
+        deviations = runs[0].whole_list(spec.spread)
     rows = zip(_alike(spec.x, runs), *(run.numbers(spec.y) for run in runs), strict=True)
     found = []
     for i, (x, *ys) in enumerate(rows):
-        if not (numbers := by_seed(runs, ys)):
+        if x is None or not (numbers := by_seed(runs, ys)):
             continue
         y, spread = mean_and_spread([number.value for _, number in numbers])
         trials = None
@@ -253,7 +261,8 @@ def _histogram(
     spec: HistogramSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: str
 ) -> list[Point]:
     """Return a point for each bin, without the empty bins at both ends."""
-    edges, heights = _alike(spec.x, runs), [run.numbers(spec.y) for run in runs]
+    _alike(spec.x, runs)
+    edges, heights = runs[0].whole_list(spec.x), [run.whole_list(spec.y) for run in runs]
     bins = zip(edges, edges[1:], zip(*heights, strict=True), strict=False)
     found = [
         Point(name, len(runs), low, *mean_and_spread(list(y)), x_end=high) for low, high, y in bins
@@ -271,13 +280,13 @@ def _mark(spec: MarkSpec, name: str, runs: Runs, panel: FigurePanel, accuracy: s
     return [Point(name, len(values), mean_and_spread(values)[0] * spec.times + spec.plus)]
 
 
-def _alike(key: str, runs: Runs) -> list[float]:
+def _alike(key: str, runs: Runs) -> Sequence[float | None]:
     """Return a list that is equal for all seeds.
 
     Raises:
         ConfigError: the lists differ, so they have no mean.
     """
-    first: list[float] = runs[0].numbers(key)
+    first = runs[0].numbers(key)
     for run in runs[1:]:
         if run.numbers(key) != first:
             raise ConfigError(

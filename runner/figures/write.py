@@ -14,7 +14,7 @@ from runner.figures.points import Series
 from runner.figures.series import figure_spec, series_of
 from runner.files import atomically
 from runner.records.read import find_run
-from runner.spec.findings import is_diverged
+from runner.spec.findings import is_diverged, number
 from runner.suites.expand import Suite
 from runner.suites.layouts import series_key
 from runner.suites.notes import notes_of
@@ -36,7 +36,7 @@ def notes(suite: Suite, found: list[Series], results_dir: Path) -> list[str]:
     seeds = sorted({len(cell.jobs) for cell in suite.cells.values() if cell.jobs})
     spread = ": means over seeds, bands and bars ± standard deviation" if seeds[-1:] > [1] else ""
     trials = sorted(
-        {record["report"]["trials"] for record in done.values() if "trials" in record["report"]}
+        {n for record in done.values() if (n := number(record["report"], "trials")) is not None}
     )
     each = f" Each run: {'/'.join(map(str, trials))} independent trials." if trials else ""
     lines = [

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from runner.launch.forked import Forked
 from runner.launch.forks import Forks, is_script
 from runner.launch.slots import Slot, joined
 from runner.launch.team import kill_members, new_name, team_command
+from runner.records.types import RunStatus
 from runner.torchrun import without_torchrun
 
 STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal
@@ -247,8 +248,15 @@ def shared_first(jobs: list[QueueJob]) -> list[QueueJob]:
     return sorted(jobs, key=lambda job: -others(job))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that another process writes, e.g. status.json; {} if there is none."""
+def read_status(folder: Path) -> RunStatus:
+    """The status of a job that runs; {} if it has none yet."""
+    found: Any = read_json(folder / "status.json")
+    status: RunStatus = found
+    return status
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object that another process writes; {} if there is none. Jobs can write any."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

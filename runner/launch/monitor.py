@@ -7,14 +7,14 @@ when a job starts or ends.
 import contextlib
 import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
 from runner.display.progress import results
-from runner.launch.jobs import Outcome, Running, read_json
+from runner.launch.jobs import Outcome, Running, read_json, read_status
+from runner.records.types import RunStatus
 from runner.spec.findings import DIVERGED, DIVERGED_STAGE
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -89,7 +89,7 @@ class Monitor:
         """One line for each running job, and one for the whole queue."""
         found = []
         for item in running:
-            status = read_json(item.job.folder / "status.json")
+            status = read_status(item.job.folder)
             if status.get("updated", 0.0) < item.started - 1:  # from an earlier attempt
                 status = {}
             pace = self.paces.setdefault(item.job.name, Pace())
@@ -108,9 +108,9 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self.first: dict[str, Any] = {}
+        self.first: RunStatus = {}
 
-    def left(self, status: dict[str, Any]) -> float | None:
+    def left(self, status: RunStatus) -> float | None:
         """Seconds to the end of the stage; None before two of its epochs were observed."""
         if "epoch" not in status:
             return None
@@ -120,17 +120,16 @@ class Pace:
         if epochs < 1:
             return None
         seconds = status["updated"] - self.first["updated"]
-        return float(seconds / epochs * (status["epochs"] - status["epoch"]))
+        return seconds / epochs * (status["epochs"] - status["epoch"])
 
 
-def job_line(name: str, seconds: float, status: dict[str, Any], left: float | None) -> str:
+def job_line(name: str, seconds: float, status: RunStatus, left: float | None) -> str:
     """One line: run, elapsed time, stage, epoch, loss, accuracy, remaining time of the stage."""
     parts = [name, span(seconds), str(status.get("stage", "starting"))]
     if "epoch" in status:
         parts.append(f"epoch {status['epoch']}/{status['epochs']}")
-    measured = {key: status[key] for key in ("loss", "accuracy") if status.get(key) is not None}
-    if measured:
-        parts.append(results(measured))
+    if measured := results(status):
+        parts.append(measured)
     if left is not None:
         parts.append(f"about {span(left)} left in this stage")
     return "  ".join(parts)

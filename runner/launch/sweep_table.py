@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -12,7 +12,8 @@ from runner.records.pivot import Pivot, pivot
 from runner.spec.identity import run_id
 from runner.spec.run import Run
 
-VALUE, SEED, COLUMNS, ROWS = "accuracy", "seed", "density", "method"
+VALUE: Final = "accuracy"
+SEED, COLUMNS, ROWS = "seed", "density", "method"
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Sweep:
         heading = " ".join(rows) or ROWS
         found = []
         for run, each in zip(self.runs, settings, strict=True):
-            record = record_in([self.results_dir], run_id(run)) or {}
+            record = record_in([self.results_dir], run_id(run))
             label = [each[key] for key in rows] or [run.method]
             place = {heading: _value(" ".join(label)), columns: _value(each.get(columns, ""))}
-            found.append({**place, VALUE: record.get(VALUE)})
+            found.append({**place, VALUE: record[VALUE] if record else None})
         if len(keys) == 0 or all(each[VALUE] is None for each in found):
             return None
         return pivot(found, heading, columns, VALUE)

@@ -6,22 +6,34 @@ imported where something is to be computed: a plan of finished runs does not nee
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pruners.declared import GRADIENT, Foreseen, Work
 from runner.data.counts import training_images
 from runner.errors import ConfigError
 from runner.files import write_json
 from runner.paths import typed
+from runner.records.types import Record, RecordedStage
 from runner.spec.findings import is_diverged
 from runner.spec.network import prunable_weights, shapes_of
 from runner.spec.run import LOAD, Run, Stage, family, trains
 
 BENCH = "bench.json"  # in the cache directory: what `make bench` measured
 UNKNOWN = f"unknown: run {typed('bench')}, or state a card: card=h200"
+
+
+class Throughput(TypedDict):
+    """The speed of training that `make bench` measured for a size of images: a line of BENCH."""
+
+    work: str
+    precision: str
+    size: int
+    macs_per_image: int
+    images_per_s: float
+    macs_per_s: float
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ class Rates:
     training: dict[tuple[str, ...], Rate] = field(default_factory=dict)
     # Keys: (precision, method, stage family).
     others: dict[tuple[str, ...], Rate] = field(default_factory=dict)
-    bench: list[dict[str, Any]] = field(default_factory=list)
+    bench: Sequence[Throughput] = field(default_factory=list)
 
     def seconds(self, run: Run, stage: Stage, net: Net, cost: Cost) -> float | None:
         """Estimated seconds for `stage`.
@@ -144,7 +156,7 @@ class Rates:
                 return self.training[key].of(cost.macs)
         rows = [row for row in self.bench if row["precision"] == precision]
         nearest = min(rows, key=lambda row: abs(row["macs_per_image"] - net.forward), default=None)
-        return cost.macs / float(nearest["macs_per_s"]) if nearest else None
+        return cost.macs / nearest["macs_per_s"] if nearest else None
 
     @property
     def origin(self) -> str:
@@ -155,7 +167,7 @@ class Rates:
 
 
 def past_rates(
-    records: Iterable[dict[str, Any]],
+    records: Iterable[Record],
     device_name: str,
     threads: int,
     cache_dir: Path | None = None,
@@ -195,18 +207,15 @@ def past_rates(
     return rates
 
 
-def _images(record: dict[str, Any], images: dict[str, int]) -> int | None:
+def _images(record: Record, images: dict[str, int]) -> int | None:
     """The number of training images of a record's data set; None if it is unknown.
 
     Records of the user's own images state it.
     """
-    own: int | None = record.get("data", {}).get("train")
-    return images.get(record["dataset"]) if own is None else own
+    return record["data"]["train"] if "data" in record else images.get(record["dataset"])
 
 
-def _add_stage(
-    rates: Rates, record: dict[str, Any], stage: dict[str, Any], images: dict[str, int]
-) -> None:
+def _add_stage(rates: Rates, record: Record, stage: RecordedStage, images: dict[str, int]) -> None:
     """Add the seconds of a recorded stage to `rates`; `images` by data set."""
     precision, forward = record["provenance"]["precision"], record["flops"]["dense"]
     if not stage["epochs"]:
@@ -219,7 +228,7 @@ def _add_stage(
         rates.training.setdefault(name, Rate()).add(stage["seconds"], passes * forward)
 
 
-def shipped_rates(records: list[dict[str, Any]]) -> Rates:
+def shipped_rates(records: Sequence[Record]) -> Rates:
     """The speed of the machine with the most records among `records`.
 
     It is used for the first plan on a machine without measurements.
@@ -232,16 +241,16 @@ def shipped_rates(records: list[dict[str, Any]]) -> Rates:
     return past_rates(records, name, threads)
 
 
-def read_bench(cache_dir: Path) -> dict[str, list[dict[str, Any]]]:
+def read_bench(cache_dir: Path) -> dict[str, list[Throughput]]:
     """Device and threads -> the rows that `make bench` measured."""
     path = cache_dir / BENCH
-    found: dict[str, list[dict[str, Any]]] = (
+    found: dict[str, list[Throughput]] = (
         json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     )
     return found
 
 
-def save_bench(cache_dir: Path, device_name: str, threads: int, rows: list[dict[str, Any]]) -> None:
+def save_bench(cache_dir: Path, device_name: str, threads: int, rows: Sequence[Throughput]) -> None:
     """Save a device's throughput; the entries of other devices stay."""
     machine = f"{device_name}, {threads} threads"
-    write_json(cache_dir / BENCH, {**read_bench(cache_dir), machine: rows})
+    write_json(cache_dir / BENCH, {**read_bench(cache_dir), machine: list(rows)})

@@ -1,8 +1,8 @@
 """The line of a plan with the time that its stages take, for the team that trains them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from runner.engine.machine import Machine
 from runner.paths import PUBLISHED, typed
@@ -10,6 +10,7 @@ from runner.planning.cards import FLOP, UTILISATION, Card
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
 from runner.planning.survey import Needed
 from runner.records.find import all_records
+from runner.records.types import Record
 
 Costs = list[tuple[Needed, Cost]]
 
@@ -156,7 +157,7 @@ def _sources(machine: Machine, team: Team, sizes: list[int]) -> Iterable[Source]
 
 
 def _recorded(
-    records: list[dict[str, Any]],
+    records: Sequence[Record],
     device: str,
     threads: int,
     sizes: list[int],

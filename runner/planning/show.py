@@ -1,8 +1,7 @@
 """Plans as text."""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +9,7 @@ from rich.table import Table
 from runner.display.sizes import readable
 from runner.engine.machine import Machine
 from runner.engine.memory import described
+from runner.engine.stage_meta import PlannedStage
 from runner.planning.costs import Cost
 from runner.planning.hours import Team, time_line
 from runner.planning.survey import Needed, Site, Survey, survey
@@ -95,7 +95,7 @@ def _work(costs: list[tuple[Needed, Cost]]) -> Iterator[str]:
     )
 
 
-def plan_table(identity: str, steps: list[dict[str, Any]], state: str) -> Table:
+def plan_table(identity: str, steps: Sequence[PlannedStage], state: str) -> Table:
     """A table of a run's stages and whether each is cached or to be computed."""
     table = Table(title=f"{identity}: {state}", title_justify="left")
     for column in ("stage", "kind", "epochs", "key", "state"):

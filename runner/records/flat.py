@@ -10,13 +10,15 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from pruners.declared import Finding
 from runner.errors import ConfigError
 from runner.paths import expand_user
 from runner.records.find import sources
 from runner.records.folders import RECORD
 from runner.records.stored import StoredRun
+from runner.records.types import single_values
 
-Cells = dict[str, Any]  # column -> number, text, truth value or None
+Cells = dict[str, Finding]  # column -> number, text, truth value or None
 OF_MACHINE = ("env", "logger")  # parts of a configuration that are not part of a run
 SCALARS = (bool, int, float, str, type(None))
 RUNS, PACKED = "runs", "records"  # folders of a results directory
@@ -91,7 +93,7 @@ def _ids_in(path: Path) -> set[str]:
 def row_of(run: StoredRun) -> Cells:
     """The columns of one run; those of the record come first and keep their names."""
     config = yaml.load(run.config, Loader=LOADER) if run.config else {}
-    row: Cells = {key: value for key, value in run.record.items() if isinstance(value, SCALARS)}
+    row = single_values(run.record)
     findings = {key: value for key, value in run.record["report"].items() if key not in row}
     own = {key: value for key, value in config.items() if key not in OF_MACHINE}
     return row | findings | {k: v for k, v in _leaves(own) if k not in row}

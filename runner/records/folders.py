@@ -7,15 +7,16 @@ the file.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from runner.errors import Damaged
 from runner.files import read_bytes, set_aside, sha256, write_json
 from runner.records import index
-from runner.records.stored import Record, StoredRun, leave_out
+from runner.records.stored import StoredRun, leave_out
+from runner.records.types import Record
 from runner.records.valid import (
     problem_of,
     problem_of_config,
@@ -28,7 +29,9 @@ from runner.streams import say
 
 RECORD, CONFIG = index.RECORD, index.CONFIG
 SERIES, HISTORY = index.SEALED
-CHECKSUM, FILES = "checksum", "files"  # in a record's provenance; earlier records have neither
+# Keys of a record's provenance; earlier records have neither.
+CHECKSUM: Final = "checksum"
+FILES: Final = "files"
 
 T = TypeVar("T")
 
@@ -40,13 +43,18 @@ def record_path(results_dir: Path, run_id: str) -> Path:
 
 def seal(record: Record) -> Record:
     """The record with the checksum of its content."""
-    provenance = {k: v for k, v in record.get("provenance", {}).items() if k != CHECKSUM}
-    unsealed = {**record, "provenance": provenance}
-    return {**record, "provenance": {**provenance, CHECKSUM: _checksum(unsealed)}}
+    provenance = record["provenance"].copy()
+    provenance.pop(CHECKSUM, None)  # the new one is the last key
+    return {**record, "provenance": {**provenance, CHECKSUM: _checksum(record)}}
 
 
-def _checksum(content: Any) -> str:
-    """The SHA-256 of canonical JSON: sorted keys, no spaces, every digit of a number."""
+def _checksum(record: Mapping[str, Any]) -> str:
+    """The SHA-256 of a record without its checksum, valid or not.
+
+    It is that of canonical JSON: sorted keys, no spaces, every digit of a number.
+    """
+    provenance = {key: value for key, value in record["provenance"].items() if key != CHECKSUM}
+    content = {**record, "provenance": provenance}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return sha256(text.encode(errors="backslashreplace"))
 
@@ -75,7 +83,7 @@ def parse_record(path: Path) -> Record | None:
         return None
     record = _parse(path, read_bytes(path))
     checksum = _provenance(record).get(CHECKSUM)
-    if checksum is not None and seal(record)["provenance"][CHECKSUM] != checksum:
+    if checksum is not None and _checksum(record) != checksum:
         raise Damaged(path, "its checksum is not that of its content")
     if problem := problem_of(record, path.parent.name):
         raise Damaged(path, problem)
@@ -156,7 +164,7 @@ class RunFolders:
         return read_run(record_path(self.results_dir, run_id).parent)
 
 
-def _provenance(record: Any) -> dict[str, Any]:
+def _provenance(record: Any) -> Mapping[str, Any]:
     """The provenance of anything that may be a record; {} if it has none."""
     found = record.get("provenance") if isinstance(record, dict) else None
     return found if isinstance(found, dict) else {}
@@ -165,7 +173,7 @@ def _provenance(record: Any) -> dict[str, Any]:
 def _sealed(path: Path, record: Record) -> bytes:
     """The content of a file beside a record, compared with the record where it seals the file."""
     files = record["provenance"].get(FILES)
-    expected = files.get(path.name) if isinstance(files, dict) else None
+    expected = None if files is None else files.get(path.name)
     if expected is None and (files is not None or not path.exists()):
         return b""
     content = read_bytes(path)

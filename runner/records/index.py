@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from runner.files import write_bytes
-from runner.records import fields, valid
-from runner.records.stored import Record, StoredRun
+from runner.records import fields, types, valid, values
+from runner.records.stored import StoredRun
+from runner.records.types import Record
 
 RECORD = "result.json"
 SEALED = ("series.json", "metrics.jsonl")  # by the record, which has their checksums
@@ -107,7 +108,7 @@ def indexed(results_dir: Path) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _rules() -> bytes:
     """The first line: which rules made the records valid."""
-    rules = (Path(str(module.__file__)).read_bytes() for module in (fields, valid))
+    rules = (Path(str(module.__file__)).read_bytes() for module in (fields, types, valid, values))
     return hashlib.sha256(b"".join(rules)).hexdigest().encode()
 
 
@@ -123,7 +124,7 @@ def _parse(line: bytes) -> tuple[list[Stamp], Record] | None:
     match = LINE.fullmatch(line)
     if match is None or _checksum(line[: match.end(3) + 1]) != match[4]:
         return None
-    stamps: Any = json.loads(match[2])
+    stamps: list[Stamp] = json.loads(match[2])
     record: Record = json.loads(match[3])
     return stamps, record
 

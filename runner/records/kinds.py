@@ -4,31 +4,31 @@ Runs of equal kind and seed give equal bits. Another kind changes the last bits 
 training amplifies them, so that it belongs to the noise of a seed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from runner.records.types import Record, RecordedOrigin, origins_of
 from runner.stats.seeds import Kind
 
 # Packages beside PyTorch by which images, masks or curvatures can differ.
 PACKAGES = ("torchvision", "numpy", "scikit-learn", "pyhessian")
-DEVICES = "devices"
+DEVICES, TORCH, CPUS = "devices", "PyTorch versions", "kinds of CPU"
+PROCESSES = "numbers of processes"
 VERSIONS = "versions of "
 SHORT = {  # in the singular
     DEVICES: "device",
-    "PyTorch versions": "PyTorch",
-    "kinds of CPU": "CPU",
-    "numbers of processes": "processes",
+    TORCH: "PyTorch",
+    CPUS: "CPU",
+    PROCESSES: "processes",
 }
 NOT_STATED = "not stated"
 
 
-def kind_of(record: Mapping[str, Any]) -> Kind:
+def kind_of(record: Record) -> Kind:
     """The kind of a record: parts in the plural; one in which its stages differ has all texts.
 
     Records of earlier versions do not state some parts, so that they are of kinds of their own.
     """
-    provenance = record["provenance"]
-    origins = [_parts(origin or {}) for origin in provenance.get("origins", [provenance])]
+    origins = [_parts(origin) for origin in origins_of(record["provenance"])]
     names = dict.fromkeys(name for parts in origins for name in parts)
     return tuple(
         (name, " and ".join(sorted({parts.get(name, NOT_STATED) for parts in origins})))
@@ -36,19 +36,20 @@ def kind_of(record: Mapping[str, Any]) -> Kind:
     )
 
 
-def _parts(origin: Mapping[str, Any]) -> dict[str, str]:
+def _parts(origin: RecordedOrigin | None) -> dict[str, str]:
     """What is stated of an origin of stages; nothing where none was stored."""
+    if origin is None:
+        return dict.fromkeys((DEVICES, TORCH, CPUS, PROCESSES), NOT_STATED)
     versions, cpu, cuda = origin.get("versions", {}), origin.get("cpu"), origin.get("cuda")
-    device = f"{origin.get('device_name', NOT_STATED)}, {origin.get('threads', '?')} thread(s)"
     libraries = {name: versions[name] for name in PACKAGES if name in versions}
-    libraries |= cpu.get("libraries", {}) if cpu else {}
+    libraries |= cpu["libraries"] if cpu else {}
     return {
-        DEVICES: device if origin else NOT_STATED,
-        "PyTorch versions": versions.get("torch", NOT_STATED),
-        "kinds of CPU": (
+        DEVICES: f"{origin['device_name']}, {origin['threads']} thread(s)",
+        TORCH: versions.get("torch", NOT_STATED),
+        CPUS: (
             f"{cpu['capability']} of {' '.join(cpu['instruction_sets'])}" if cpu else NOT_STATED
         ),
-        "numbers of processes": str(origin.get("processes", 1)) if origin else NOT_STATED,
+        PROCESSES: str(origin.get("processes", 1)),
         **({f"{VERSIONS}CUDA": cuda} if cuda else {}),
         **{f"{VERSIONS}{name}": version for name, version in libraries.items()},
     }

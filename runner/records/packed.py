@@ -21,7 +21,8 @@ from typing import Any, TypeAlias
 
 from runner.errors import ConfigError
 from runner.files import atomically
-from runner.records.stored import Record, Row, StoredRun, leave_out
+from runner.records.stored import StoredRun, leave_out
+from runner.records.types import Config, Line, Record
 from runner.records.valid import (
     problem_of,
     problem_of_config,
@@ -103,11 +104,11 @@ class PackedRecords:
         if not lines:
             return None
         series = {key: numbers for line in lines for key, numbers in line.get("series", {}).items()}
-        history: list[Row] = next((line["history"] for line in lines if "history" in line), [])
+        history = next((line["history"] for line in lines if "history" in line), [])
         config = json.dumps(lines[0]["config"], ensure_ascii=False)
         return StoredRun(lines[0]["record"], config, series, history)
 
-    def _valid(self, run_id: str) -> Iterator[dict[str, Any]]:
+    def _valid(self, run_id: str) -> Iterator[Line]:
         """The valid lines of a run; each of the others is named."""
         for place in self._places().get(run_id, ()):
             try:
@@ -170,7 +171,7 @@ def _all_lines(path: Path) -> Iterator[tuple[str, Place]]:
         yield run_id, place
 
 
-def _parse(place: Place, run_id: str) -> dict[str, Any]:
+def _parse(place: Place, run_id: str) -> Line:
     """The content of a line, after its checksum and its run id were verified.
 
     Raises:
@@ -189,11 +190,11 @@ def _parse(place: Place, run_id: str) -> dict[str, Any]:
         raise place.damaged(f"it is no JSON ({error})") from None
     if problem := _problem(content, run_id):
         raise place.damaged(problem)
-    whole: dict[str, Any] = content
-    return whole
+    valid: Line = content
+    return valid
 
 
-def _problem(content: dict[str, Any], run_id: str) -> str | None:
+def _problem(content: Mapping[str, Any], run_id: str) -> str | None:
     """Why the content of a line is not valid; None if it is. Its checksum was verified."""
     record = content.get("record")
     return (
@@ -210,7 +211,7 @@ def _checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def as_line(run: StoredRun, config: Mapping[str, Any]) -> bytes:
+def as_line(run: StoredRun, config: Config) -> bytes:
     """A run's line without the line feed. Floats are written so that they are read back exactly.
 
     Args:
@@ -228,7 +229,7 @@ def as_line(run: StoredRun, config: Mapping[str, Any]) -> bytes:
     return body + f',"checksum":"{_checksum(body)}"}}'.encode()
 
 
-def read_lines(path: Path) -> dict[str, dict[str, Any]]:
+def read_lines(path: Path) -> dict[str, Line]:
     """The content of each line of a packed file by run id; empty if there is no file.
 
     Raises:

@@ -3,7 +3,8 @@
 `env.save_predictions=true` requests them. They are sealed like the rest of series.json.
 """
 
-from runner.records.stored import Series, StoredRun
+from runner.records.stored import StoredRun
+from runner.records.types import Series
 
 LABELS, PREDICTIONS = "test_labels", "test_predictions"  # one class for each test image, in order
 

@@ -3,21 +3,20 @@
 import platform
 import re
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import torch
 
 from runner.code import git_state, installed
-from runner.records import stored
+from runner.records.types import RecordedCpu, RecordedOrigin
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
 
 
-ORIGIN, ORIGINS = stored.ORIGIN, stored.ORIGINS
-OWN = "own"  # key in a record's provenance: the run's parts that are the user's own
+OWN: Final = "own"  # key in a record's provenance: the run's parts that are the user's own
 # What libraries choose their kernels by. Two processors of one name can differ in it.
 X86 = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16")
 INSTRUCTION_SETS = (*X86, "asimd", "sve", "bf16")
@@ -74,13 +73,28 @@ class Origin:
     determinism: dict[str, bool]
     installed: dict[str, str | None] | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> RecordedOrigin:
         """The fields as plain JSON."""
-        made = asdict(self)
-        made["cpu"]["instruction_sets"] = list(self.cpu.instruction_sets)
-        if self.installed is None:
-            del made["installed"]
-        return made
+        cpu: RecordedCpu = {
+            "name": self.cpu.name,
+            "capability": self.cpu.capability,
+            "instruction_sets": list(self.cpu.instruction_sets),
+            "libraries": self.cpu.libraries,
+        }
+        made: RecordedOrigin = {
+            "git_sha": self.git_sha,
+            "git_dirty": self.git_dirty,
+            "versions": self.versions,
+            "device": self.device,
+            "device_name": self.device_name,
+            "cuda": self.cuda,
+            "cpu": cpu,
+            "threads": self.threads,
+            "processes": self.processes,
+            "host": self.host,
+            "determinism": self.determinism,
+        }
+        return made if self.installed is None else {**made, "installed": self.installed}
 
 
 def device_name(device: torch.device) -> str:

@@ -1,18 +1,21 @@
 """Read a finished run for figures: its record, its series and its history by epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runner.errors import ConfigError
 from runner.records.fields import FIELDS
 from runner.records.find import results_roots, run_in
-from runner.records.stored import Row, last_training
+from runner.records.stored import last_training
+from runner.records.types import Record, Row, single_values
+from runner.spec.findings import number
 
 HISTORY = "history."  # prefix of the history's keys
 # What a record of an earlier version lacks counts as null.
-LATER: dict[str, Any] = {field.name: None for field in FIELDS if field.optional and field.nullable}
+LATER: Mapping[str, None] = {
+    field.name: None for field in FIELDS if field.optional and field.nullable
+}
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class FinishedRun:
         series: lists of numbers: those of series.json, and `history.KEY` of the last training.
     """
 
-    record: dict[str, Any]
-    series: dict[str, list[Any]] = field(default_factory=dict)
+    record: Record
+    series: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     def tells(self, keys: Sequence[str]) -> bool:
         """Whether the run has a history, or `keys` need none. Published records can lack it."""
@@ -33,7 +36,7 @@ class FinishedRun:
             key.startswith(HISTORY) for key in self.series
         )
 
-    def number(self, key: str, item: int | None = None) -> Any:
+    def number(self, key: str, item: int | None = None) -> float | None:
         """A number of the record or its report, None for null; with `item`, an item of `numbers`.
 
         A key can have a number and a list: a search has its overlap at its end and by epoch.
@@ -43,22 +46,44 @@ class FinishedRun:
         """
         if item is not None:
             return self.numbers(key)[item]
-        return self._first(key, self.record, self.record["report"], LATER)
+        for source in (single_values(self.record), self.record["report"], LATER):
+            if key in source:
+                value = source[key]
+                if isinstance(value, str):
+                    raise ConfigError(
+                        f"{self.record['run_id']} has the text {value!r} as {key}, which a figure"
+                        " draws as a number; mend the YAML"
+                    )
+                return value
+        raise self._without(key)
 
-    def numbers(self, key: str) -> list[Any]:
-        """A list of numbers of the series, the record or its report.
+    def numbers(self, key: str) -> Sequence[float | None]:
+        """A list of numbers of the series; None is a number of the history that was not finite.
 
         Raises:
             ConfigError: the run has no such list.
         """
-        found: list[Any] = self._first(key, self.series, self.record, self.record["report"])
-        return found
+        if key not in self.series:
+            raise self._without(key)
+        return self.series[key]
 
-    def _first(self, key: str, *sources: dict[str, Any]) -> Any:
-        for source in sources:
-            if key in source:
-                return source[key]
-        raise ConfigError(
+    def whole_list(self, key: str) -> list[float]:
+        """As `numbers`, of a list without null.
+
+        Raises:
+            ConfigError: the run has no such list.
+        """
+        found = self.numbers(key)
+        known = [value for value in found if value is not None]
+        if len(known) < len(found):
+            raise ConfigError(
+                f"{self.record['run_id']} has null in {key}, of which a figure needs each number;"
+                " mend the YAML"
+            )
+        return known
+
+    def _without(self, key: str) -> ConfigError:
+        return ConfigError(
             f"{self.record['run_id']} has no {key}, which the figure draws: neither series.json nor"
             " the record; run it again, or mend the YAML"
         )
@@ -70,10 +95,11 @@ def find_run(run_id: str, results_dir: Path) -> FinishedRun | None:
     return FinishedRun(run.record, {**_columns(run.history), **run.series}) if run else None
 
 
-def _columns(history: Sequence[Row]) -> dict[str, list[Any]]:
+def _columns(history: Sequence[Row]) -> dict[str, list[float | None]]:
     """`history.KEY` -> its values by epoch of the last stage that trained.
 
     A value is None where the number was not finite.
     """
-    last = last_training(history)
-    return {f"{HISTORY}{key}": [row.get(key) for row in last] for key in (last[0] if last else ())}
+    rows = [single_values(row) for row in last_training(history)]
+    names = [name for name in (rows[0] if rows else ()) if name != "stage"]
+    return {f"{HISTORY}{name}": [number(row, name) for row in rows] for name in names}

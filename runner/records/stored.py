@@ -1,18 +1,16 @@
 """The interface of the two forms of stored records: folders of runs and packed files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Final, Protocol
 
+from runner.records.types import Record, Row, Series
 from runner.streams import say
 
-ORIGIN = "origin"  # key in the metadata of a stage, and in a record's row of the stage
-ORIGINS = "origins"  # key in a record's provenance
-Record = dict[str, Any]  # the content of result.json
-Row = dict[str, Any]  # one epoch: a line of metrics.jsonl
-Series = Mapping[str, list[Any]]  # the content of series.json
+ORIGIN: Final = "origin"  # key in the metadata of a stage, and in a record's row of the stage
+ORIGINS: Final = "origins"  # key in a record's provenance
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class StoredRun:
     @property
     def run_id(self) -> str:
         """The run's identity."""
-        return str(self.record["run_id"])
+        return self.record["run_id"]
 
 
 class Source(Protocol):

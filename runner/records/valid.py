@@ -7,24 +7,25 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from runner.records.fields import (
     CPU,
     DATA,
     FIELDS,
     FLOPS,
+    NARROWED,
     ORIGIN,
     PROVENANCE,
     ROW,
     STAGE,
     Field,
-    list_of,
-    number,
     problems,
     short,
 )
+from runner.records.values import list_of, number
 
+Stated: TypeAlias = Mapping[str, object]  # key of `STATED` -> its value, of any type in the file
 CLOSE = 1e-9  # difference of a ratio from the quotient of its counts
 # Pairs of which the first is at least the second: both are of the last epoch's network, and the
 # best epoch is at least the last one.
@@ -78,14 +79,15 @@ def problem_of(record: Any, run_id: str) -> str | None:
     return next(_problems(record, run_id), None)
 
 
-def _problems(record: dict[str, Any], run_id: str) -> Iterator[str]:
+def _problems(record: Mapping[str, Any], run_id: str) -> Iterator[str]:
     """Every problem; those of a group of rules only if the groups before it have none."""
     if record.get("run_id") != run_id:
         yield f"it is the record of run_id={short(record.get('run_id'))}"
     yield from problems(record, FIELDS)
     yield from _in("flops", record["flops"], FLOPS)
-    if "data" in record:
-        yield from _in("data", record["data"], DATA)
+    for name, fields in (("data", DATA), ("narrowed", NARROWED)):
+        if name in record:
+            yield from _in(name, record[name], fields)
     yield from _of_provenance(record["provenance"])
     yield from _of_stages(record["stages"], record["provenance"].get("origins", []))
     yield from _of_counts(record)
@@ -101,7 +103,7 @@ def _in(place: str, mapping: Any, fields: tuple[Field, ...]) -> Iterator[str]:
     yield from (f"{place}: {each}" for each in problems(mapping, fields))
 
 
-def _of_provenance(provenance: dict[str, Any]) -> Iterator[str]:
+def _of_provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
     yield from _in("provenance", provenance, PROVENANCE)
     parts = {"provenance": provenance}
     for index, origin in enumerate(provenance.get("origins", [])):
@@ -179,9 +181,9 @@ def problem_of_config(config: Mapping[str, Any], record: Mapping[str, Any]) -> s
     )
 
 
-def stated(config: Mapping[str, Any]) -> dict[str, Any]:
+def stated(config: Mapping[str, Any]) -> Stated:
     """The settings of `STATED` in a configuration of plain mappings."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key in STATED:
         node: Any = config
         for word in key.split("."):
@@ -195,14 +197,14 @@ NAME = re.compile(r"^(method|model|dataset):\n(?:  .*\n)*?  name: ([^\s'\"]+)$",
 VALUE = re.compile(r"^(seed|density|train_fraction): (\S+)$", re.MULTILINE)
 
 
-def stated_in(yaml: str) -> dict[str, Any]:
+def stated_in(yaml: str) -> Stated:
     """`stated` for the text of a config.yaml, as OmegaConf writes it; {} for other texts.
 
     Only the lines of these settings are read: parsing YAML takes longer than everything else that
     is done for a record.
     """
     names = {f"{key}.name": name for key, name in NAME.findall(yaml)}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, text in VALUE.findall(yaml):
         try:
             values[key] = None if text == "null" else json.loads(text)

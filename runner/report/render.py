@@ -52,7 +52,7 @@ def render(papers: Mapping[str, Sequence[Listed]], styles: Styles, roots: Sequen
     )
 
 
-def details(pages: Iterable[Shown], runs: Runs) -> dict[str, Any]:
+def details(pages: Iterable[Shown], runs: Runs) -> Mapping[str, object]:
     """What the script shows of the entries of pages.
 
     `pages` has, for each anchor, a list of entries: label, three lists of positions in `runs`

@@ -1,14 +1,16 @@
 """The details of runs as compact JSON: what many runs share is stored once, and referred to."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pruners.declared import Finding
 from runner.paths import ROOT
 from runner.records.find import place_of, record_in
-from runner.records.stored import ORIGIN, ORIGINS, Record
+from runner.records.stored import ORIGIN, ORIGINS
+from runner.records.types import Record, RecordedOrigin, single_values
 
 # A folder that has none of the runs, so that every number is computed again.
 AFRESH = "env.results_dir=again/results env.cache_dir=again/cache"
@@ -90,7 +92,11 @@ class Runs:
         origin, numbers = record["provenance"], _numbers(record)
         place = place_of(self.roots, run_id)
         home, line = _home(run_id, *place) if place else (("", "", ""), 0)
-        rest = {k: origin.get(k) for k in ("precision", "numerics", "dataset_checksum")}
+        rest = {
+            "precision": origin["precision"],
+            "numerics": origin["numerics"],
+            "dataset_checksum": origin.get("dataset_checksum"),
+        }
         return [
             run_id,
             self.shared.add(home),
@@ -101,16 +107,17 @@ class Runs:
             list(record["report"].values()),
             self.shared.add([[*stage, self._origin(made)] for *stage, made in _stages(record)]),
             self.shared.add({**rest, "status": record["status"]}),
-            origin.get("finished"),
+            origin["finished"],
         ]
 
-    def _origin(self, origin: Record | None) -> int | None:
+    def _origin(self, origin: RecordedOrigin | None) -> int | None:
         if origin is None:
             return None
-        return self.shared.add({key: origin[key] for key in ORIGIN_FIELDS if key in origin})
+        stated: Mapping[str, object] = origin
+        return self.shared.add({key: stated[key] for key in ORIGIN_FIELDS if key in stated})
 
 
-def _stages(record: Record) -> Iterator[tuple[str, bool, Record | None]]:
+def _stages(record: Record) -> Iterator[tuple[str, bool, RecordedOrigin | None]]:
     """Name of each stage, whether it came from the cache, and its origin if the record states it.
 
     Until version 0.2.0 the provenance was that of the process that wrote the record.
@@ -118,13 +125,14 @@ def _stages(record: Record) -> Iterator[tuple[str, bool, Record | None]]:
     origin = record["provenance"]
     for stage in record["stages"]:
         made = origin[ORIGINS][stage[ORIGIN]] if ORIGIN in stage else origin
-        yield stage["name"], bool(stage.get("cached")), made
+        yield stage["name"], stage["cached"], made
 
 
-def _numbers(record: Record) -> dict[str, Any]:
+def _numbers(record: Record) -> dict[str, Finding]:
     """The numbers of a record that are there."""
-    found = {key: record[key] for key in NUMBERS if record.get(key) is not None}
-    nonzero = record.get("flops", {}).get("nonzero")
+    values = single_values(record)
+    found = {key: values[key] for key in NUMBERS if values.get(key) is not None}
+    nonzero = record["flops"]["nonzero"]
     return found if nonzero is None else {**found, "nonzero multiply-accumulates": nonzero}
 
 

@@ -1,13 +1,13 @@
 """Names of the findings that the engine writes into a record's `report`; methods add their own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from pruners.declared import CONVERGED, HALF, LEAST, OF, STANDARD_ERROR
+from pruners.declared import CONVERGED, HALF, LEAST, OF, STANDARD_ERROR, Finding
 
 # Of a run that diverged: the stage, its first epoch with a number that is not finite (0 before the
 # first step and where nothing trains), and what is not finite.
-DIVERGED = "diverged"  # also the status of the record
+DIVERGED: Final = "diverged"  # also the status of the record
 DIVERGED_STAGE, DIVERGED_EPOCH, DIVERGED_WHAT = (
     f"{DIVERGED}_{part}" for part in ("stage", "epoch", "what")
 )
@@ -29,6 +29,12 @@ MASKS_MISSING = "masks_missing"
 FOUND = "found_density"
 
 
+def number(report: Mapping[str, Finding], name: str) -> float | None:
+    """A finding that is a number; None for null and text, and if there is no such finding."""
+    value = report.get(name)
+    return value if isinstance(value, (int, float)) else None
+
+
 def written(value: float) -> str:
     """A number with four digits, or with as many as tell it from 1."""
     return next(
@@ -36,17 +42,17 @@ def written(value: float) -> str:
     )
 
 
-def errors(report: Mapping[str, Any], name: str) -> str:
+def errors(report: Mapping[str, Finding], name: str) -> str:
     """Standard error, limit and convergence of a finding, to print behind it; empty if it has none.
 
     A finding without a limit has no verdict; its value with half of the work is printed, where the
     record has one.
     """
-    error, half, least = (report.get(name + suffix) for suffix in (STANDARD_ERROR, HALF, LEAST))
+    error, half, least = (number(report, name + suffix) for suffix in (STANDARD_ERROR, HALF, LEAST))
     text = "" if error is None else f" ± {error:.2g}"
     text += "" if least is None else f", at least {written(least)}"
     text += f" (errors of {report[name + OF]} alone)" if name + OF in report else ""
-    converged = report.get(name + CONVERGED)
+    converged = number(report, name + CONVERGED)
     if converged or half is None and converged is None:
         return text
     if name + HALF not in report:
@@ -55,7 +61,7 @@ def errors(report: Mapping[str, Any], name: str) -> str:
     return f"{text}, {'' if converged is None else 'not converged: '}{less}"
 
 
-def doubts(reports: Sequence[Mapping[str, Any]], name: str, checked: bool) -> str:
+def doubts(reports: Sequence[Mapping[str, Finding]], name: str, checked: bool) -> str:
     """How many of several runs have a finding that failed its convergence check; empty for none.
 
     Args:

@@ -9,7 +9,7 @@ configuration for each entry and builds its runs, which imports torch and takes 
 import contextlib
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -90,13 +90,13 @@ def _reads_files(run: Run) -> bool:
     return files or isinstance(run.dataset, Surveyed)
 
 
-def _plain(cell: Cell) -> dict[str, Any]:
+def _plain(cell: Cell) -> Mapping[str, object]:
     """A cell as plain JSON."""
     own = {f.name: getattr(cell, f.name) for f in fields(cell)}
     return {**own, "candidates": [[_plain_run(job) for job in jobs] for jobs in cell.candidates]}
 
 
-def _plain_run(job: PlannedRun) -> dict[str, Any]:
+def _plain_run(job: PlannedRun) -> Mapping[str, object]:
     return {
         "run_id": job.run_id,
         "overrides": job.overrides,
@@ -105,14 +105,14 @@ def _plain_run(job: PlannedRun) -> dict[str, Any]:
     }
 
 
-def _cell(plain: dict[str, Any], composer: Composer) -> Cell:
+def _cell(plain: Mapping[str, Any], composer: Composer) -> Cell:
     candidates = tuple(
         tuple(_planned(job, composer) for job in jobs) for jobs in plain["candidates"]
     )
     return Cell(**{**plain, "paper": tuple(plain["paper"]), "candidates": candidates})
 
 
-def _planned(plain: dict[str, Any], composer: Composer) -> PlannedRun:
+def _planned(plain: Mapping[str, Any], composer: Composer) -> PlannedRun:
     overrides, outline = tuple(plain["overrides"]), plain["outline"]
     lists = {name: tuple(outline[name]) for name in ("epochs", "tested")}
     return PlannedRun(

@@ -1,7 +1,7 @@
 """Merge the spec of a table or figure with its variant on another data set."""
 
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from runner.suites.schema import SuiteSpec
 
@@ -19,9 +19,7 @@ def on_variant(spec: S, variant: str | None) -> S:
     if variant is None:
         return spec
     other = spec.variants[variant]
-    own: dict[str, Any] = {
-        f.name: getattr(other, f.name) for f in fields(other) if f.name not in ADDED
-    }
+    own = {f.name: getattr(other, f.name) for f in fields(other) if f.name not in ADDED}
     return replace(
         spec,
         **{key: value for key, value in own.items() if value is not None},

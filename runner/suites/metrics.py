@@ -4,16 +4,15 @@ A new column is one object in METRICS. A table's YAML refers to it by name; the 
 print it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
-from typing import Any
 
+from runner.records.types import Record
+from runner.spec.findings import number
 from runner.suites import metric_texts as texts
 from runner.suites.metric_texts import Printed as Printed
 from runner.suites.metric_texts import Sample as Sample
-
-Record = Mapping[str, Any]  # a finished run's result.json
 
 
 @dataclass(frozen=True)
@@ -55,47 +54,27 @@ class Metric:
     centre: Callable[[Sequence[float]], float] = fmean
 
 
-def _field(name: str) -> Callable[[Record], float | None]:
-    """Return a function that reads the top-level field `name` of a record."""
-
-    def read(record: Record) -> float | None:
-        value: float | None = record[name]
-        return value
-
-    return read
-
-
-def _field_if_any(name: str) -> Callable[[Record], float | None]:
-    """Return a function that reads a field that records of an earlier version lack."""
-
-    def read(record: Record) -> float | None:
-        value: float | None = record.get(name)
-        return value
-
-    return read
-
-
 def _overlap(record: Record) -> float | None:
     """The share of entries that two masks have in common, in percent."""
-    share = record["report"].get("overlap_magnitude")
+    share = number(record["report"], "overlap_magnitude")
     return None if share is None else 100 * share
 
 
 def _mask_overlap(record: Record) -> float | None:
     """The expected overlap of the mask with that of endless sampling, in percent."""
-    share = record["report"].get("mask_overlap")
+    share = number(record["report"], "mask_overlap")
     return None if share is None else 100 * share
 
 
 def _epochs_before(record: Record) -> float | None:
     """The epochs that the paper does not count."""
-    return int(record["epochs_total"] - record["epochs"])
+    return record["epochs_total"] - record["epochs"]
 
 
 ACCURACY = Metric(
     "accuracy",
     "Accuracy",
-    _field("accuracy"),
+    lambda record: record["accuracy"],
     texts.points,
     "accuracy_mean",
     texts.papers_accuracy,
@@ -109,7 +88,7 @@ METRICS = (
     Metric(
         "sparsity",
         "Sparsity",
-        _field("sparsity"),
+        lambda record: record["sparsity"],
         texts.sparsity,
         "sparsity",
         csv="sparsity",
@@ -120,7 +99,7 @@ METRICS = (
     Metric(
         "epochs",
         "Epoch",
-        _field("epochs"),
+        lambda record: record["epochs"],
         texts.whole,
         "epochs",
         texts.papers_whole,
@@ -131,7 +110,7 @@ METRICS = (
     Metric(
         "runtime_s",
         "Runtime (s)",
-        _field("runtime_s"),
+        lambda record: record["runtime_s"],
         texts.seconds,
         "runtime_s",
         texts.papers_whole,
@@ -144,7 +123,7 @@ METRICS = (
         ACCURACY,
         name="accuracy_best",
         heading="Best accuracy",
-        value=_field("accuracy_best"),
+        value=lambda record: record["accuracy_best"],
         csv="accuracy_best",
         paper_csv="",
         caption="test accuracy at the best epoch",
@@ -153,7 +132,7 @@ METRICS = (
         ACCURACY,
         name="val_accuracy",
         heading="Validation accuracy",
-        value=_field("val_accuracy"),
+        value=lambda record: record["val_accuracy"],
         csv="val_accuracy",
         paper_csv="",
         caption="accuracy on held-out training images at the last epoch",
@@ -161,7 +140,7 @@ METRICS = (
     Metric(
         "top5",
         "Top-5 accuracy",
-        _field("accuracy_top5"),
+        lambda record: record["accuracy_top5"],
         texts.points,
         "accuracy_top5",
         texts.papers_points,
@@ -199,11 +178,13 @@ METRICS = (
         csv="epochs_before",
         paper_csv="paper_epochs_before",
     ),
-    Metric("cost", "Epoch", _field("epochs"), texts.cost, "epochs", texts.papers_cost),
+    Metric(
+        "cost", "Epoch", lambda record: record["epochs"], texts.cost, "epochs", texts.papers_cost
+    ),
     Metric(
         "train_flops",
         "Training MACs",
-        _field_if_any("train_flops"),
+        lambda record: record.get("train_flops"),
         texts.large,
         "train_flops",
         compared=False,
@@ -212,7 +193,7 @@ METRICS = (
     Metric(
         "train_flops_ratio",
         "Training MACs / dense",
-        _field_if_any("train_flops_ratio"),
+        lambda record: record.get("train_flops_ratio"),
         texts.ratio,
         "train_flops_ratio",
         compared=False,
@@ -221,7 +202,7 @@ METRICS = (
     Metric(
         "epochs_total",
         "Epochs in all",
-        _field("epochs_total"),
+        lambda record: record["epochs_total"],
         texts.whole,
         "epochs_total",
         compared=False,

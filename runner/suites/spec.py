@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runner.config.plain import read_plain
+from runner.config.plain import Plain, read_plain
 from runner.config.typed import build, coerce
 from runner.errors import ConfigError, one_of
 from runner.own import own_folders
@@ -82,7 +82,7 @@ def _file(conf: Path, stem: str) -> Path | None:
     return next(filter(Path.is_file, files), None)
 
 
-def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec:
+def parse(own: Plain, file: str, conf: Path | None = None) -> SuiteSpec:
     """Build a table or figure from the plain dicts of its file.
 
     Args:
@@ -105,7 +105,7 @@ def parse(own: dict[str, Any], file: str, conf: Path | None = None) -> SuiteSpec
         raise _in(file, error) from None
 
 
-def _build(plain: dict[str, Any]) -> SuiteSpec:
+def _build(plain: Plain) -> SuiteSpec:
     """Build a spec from complete plain dicts."""
     if renamed := [key for key in RENAMED if key in plain]:
         raise ConfigError(
@@ -127,23 +127,23 @@ def _in(file: str, error: ConfigError) -> ConfigError:
 # --- plain dicts
 
 
-def plain_of(conf: Path, stem: str) -> dict[str, Any]:
+def plain_of(conf: Path, stem: str) -> Plain:
     """The plain dicts of one file. The result is cached and must not be modified."""
     return _load(_path(conf, stem))
 
 
-def merged(conf: Path, stem: str) -> dict[str, Any]:
+def merged(conf: Path, stem: str) -> Plain:
     """The plain dicts of a file, merged over the files that `like` names."""
     return merge(plain_of(conf, stem), conf)
 
 
-def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
+def merge(own: Plain, conf: Path) -> Plain:
     """Merge the plain dicts of a file over the files that `like` names.
 
     Raises:
         ConfigError: a mistake in `like` or `row_densities`.
     """
-    plain: dict[str, Any] = {}
+    plain: Plain = {}
     for name in _above(own, conf):
         plain |= merged(conf, name)
     plain |= {key: value for key, value in own.items() if key not in ("like", "row_densities")}
@@ -152,7 +152,7 @@ def merge(own: dict[str, Any], conf: Path) -> dict[str, Any]:
     return plain
 
 
-def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
+def _above(own: Plain, conf: Path) -> tuple[str, ...]:
     """The names in `like`; the last one takes precedence."""
     like = own.get("like", ())
     names: tuple[str, ...] = coerce([like] if isinstance(like, str) else like, Names, "like")
@@ -163,7 +163,7 @@ def _above(own: dict[str, Any], conf: Path) -> tuple[str, ...]:
     return names
 
 
-def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, Any]]:
+def _with_densities(rows: list[Plain], plain: Any) -> list[Plain]:
     """Return the rows with the densities of `row_densities`."""
     densities: dict[str, tuple[float, ...]] = coerce(
         plain, dict[str, tuple[float, ...]], "row_densities"
@@ -177,13 +177,13 @@ def _with_densities(rows: list[dict[str, Any]], plain: Any) -> list[dict[str, An
             "row_densities.others is missing: give it a value for the rows that are not named"
         )
 
-    def of(row: dict[str, Any]) -> tuple[float, ...] | None:
+    def of(row: Plain) -> tuple[float, ...] | None:
         return densities.get(row.get("id") or row["label"], densities.get("others"))
 
     return [{**row, "density": of(row)} if "density" in row else row for row in rows]
 
 
 @cache
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> Plain:
     """The plain dicts of a file. The result is cached and must not be modified."""
     return read_plain(path, resolve=True)

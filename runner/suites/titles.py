@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
 
 from runner.records.kinds import DEVICES, kind_of, mixed
+from runner.records.types import Record
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 from runner.suites.schema import SuiteSpec
@@ -117,7 +117,7 @@ def _padding(suite: Suite) -> list[str]:
     return [f"padded to {size}x{size}{whose}" for size, whose in sorted(padded.items())]
 
 
-def origins(records: list[dict[str, Any]]) -> list[str]:
+def origins(records: Sequence[Record]) -> list[str]:
     """Describe devices, code versions, precision and kinds of the records, and any mixture.
 
     Devices, versions and CPUs are those of all stages.
@@ -132,7 +132,7 @@ def origins(records: list[dict[str, Any]]) -> list[str]:
     return [
         *_one_or_mixed("device", [dict(kind)[DEVICES] for kind in kinds]),
         *mixed_code,
-        *_one_or_mixed("precision", [str(r["provenance"]["precision"]) for r in records]),
+        *_one_or_mixed("precision", [r["provenance"]["precision"] for r in records]),
         *(f"Mixes {part}: {'; '.join(texts)}." for part, texts in mixtures.items()),
     ]
 
@@ -145,7 +145,7 @@ def _one_or_mixed(what: str, values: list[str]) -> list[str]:
     return [f"Mixes {what}s: {'; '.join(distinct)}."] if distinct else []
 
 
-def _numerics(records: list[dict[str, Any]]) -> dict[str, set[int]]:
+def _numerics(records: Sequence[Record]) -> dict[str, set[int]]:
     """Kind of stage -> its numbers in the records."""
     kinds: dict[str, set[int]] = {}
     for record in records:

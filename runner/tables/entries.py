@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from runner.records.find import find_record
 from runner.records.predictions import LABELS, PREDICTIONS
 from runner.records.read import find_run
+from runner.records.types import Record
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell
@@ -23,9 +23,9 @@ from runner.suites.papers import lines_of, paper_files
 from runner.suites.schema import TableSpec
 from runner.suites.schema_blocks import BlocksTable
 
-# table.select_on -> the field of the record by which the best candidate is chosen.
 NETWORK = "architecture"  # the column of the papers' CSVs with the network
-SELECT = {"validation": "val_accuracy", "test": "accuracy"}
+# table.select_on -> the number by which the best candidate is chosen.
+SELECT = {"validation": find_metric("val_accuracy"), "test": ACCURACY}
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Entry:
 
     cell: Cell
     jobs: tuple[PlannedRun, ...]
-    records: tuple[dict[str, Any], ...]
+    records: tuple[Record, ...]
     paper: dict[str, str]
     accuracy: Metric
     sign: str
     results_dir: Path
-    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    done: Mapping[str, Record] = field(default_factory=dict)
     tried: dict[float, float | None] = field(default_factory=dict)
 
     def diverged(self, jobs: Sequence[PlannedRun] | None = None) -> int:
@@ -73,11 +73,11 @@ class Entry:
         """The runs that the entry stands for: its `jobs`, or all candidates' without a choice."""
         return self.jobs or tuple(self.cell.jobs)
 
-    def number(self, record: dict[str, Any], metric: Metric) -> float | None:
+    def number(self, record: Record, metric: Metric) -> float | None:
         """Return a record's number for a metric; ACCURACY stands for the chosen accuracy."""
         return (self.accuracy if metric is ACCURACY else metric).value(record)
 
-    def answers(self, record: dict[str, Any]) -> NDArray[np.bool_] | None:
+    def answers(self, record: Record) -> NDArray[np.bool_] | None:
         """Which test images a run classifies correctly, in order.
 
         None unless the run has its predictions, which are those of the last epoch.
@@ -85,7 +85,8 @@ class Entry:
         run = find_run(record["run_id"], self.results_dir)
         if self.accuracy is not ACCURACY or run is None or PREDICTIONS not in run.series:
             return None
-        return np.asarray(np.equal(run.series[PREDICTIONS], run.series[LABELS]))
+        found, truth = (np.asarray(run.series[name]) for name in (PREDICTIONS, LABELS))
+        return np.asarray(found == truth)
 
     def values(self, metric: Metric) -> list[float]:
         """Return the numbers of a metric from all records that have it."""
@@ -93,7 +94,7 @@ class Entry:
         return [value for value in found if value is not None]
 
 
-def collapsed(jobs: Sequence[PlannedRun], done: Mapping[str, dict[str, Any]]) -> int:
+def collapsed(jobs: Sequence[PlannedRun], done: Mapping[str, Record]) -> int:
     """Number of finished runs whose test accuracy is not above that of chance.
 
     Args:
@@ -185,10 +186,10 @@ def _entry(cell: Cell, paper: dict[str, str], suite: Suite, results_dir: Path) -
     return replace(whole, jobs=cell.candidates[best], records=sets[best], tried=tried)
 
 
-def _mean_of(records: tuple[dict[str, Any], ...], key: str) -> float | None:
+def _mean_of(records: Sequence[Record], metric: Metric) -> float | None:
     """The mean of a metric over records; None if a record lacks it."""
-    values = [record[key] for record in records]
-    return statistics.fmean(values) if values and None not in values else None
+    values = [value for record in records if (value := metric.value(record)) is not None]
+    return statistics.fmean(values) if values and len(values) == len(records) else None
 
 
 def _paper_lines(suite: Suite) -> dict[tuple[str, ...], dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from runner.errors import Damaged
 from runner.paths import ROOT
 from runner.records.find import find_record
-from runner.records.stored import Record
+from runner.records.types import Record
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
 from runner.suites.cells import Cell
@@ -92,7 +92,7 @@ def read_leads(path: Path) -> Leads | None:
         Damaged: the file is not as it was written.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
         found = tuple(_read_lead(each) for each in content["entries"])
         return Leads(**{**content, "settings": tuple(content["settings"]), "entries": found})
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def read_leads(path: Path) -> Leads | None:
         raise Damaged(path, f"it is not the list of a page's runs ({error})") from None
 
 
-def _read_lead(content: dict[str, Any]) -> Lead:
+def _read_lead(content: Mapping[str, Any]) -> Lead:
     """The lead that `Leads.as_json` wrote."""
     names: dict[str, tuple[str, ...]] = {
         key: tuple(content.get(key, ())) for key in ("runs", "diverged", "others", "todo")

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TypeAlias
 
 from tabulate import SEPARATING_LINE, tabulate
 
 from runner import latex
 from runner.files import atomically
+from runner.records.types import Record
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
 from runner.suites.expand import Suite
@@ -29,6 +30,7 @@ from runner.tables.text import DIVERGED, Text, part_of
 
 WRAP = 18  # maximum characters per line of a column's head in a terminal
 Entries = dict[Key, Entry]
+CsvLine: TypeAlias = dict[str, str | float | None]  # by column; None is written as ""
 
 
 def _rows(suite: Suite, found: Entries) -> list[list[str]]:
@@ -120,7 +122,7 @@ def as_csv(suite: Suite, found: Entries) -> str:
     lines = long_form(suite, found)
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")  # None is written as ""
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
@@ -160,7 +162,7 @@ def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tupl
     return as_text(suite, found) + (f"\n{as_table(lines)}\n" if lines else "")
 
 
-def long_form(suite: Suite, found: Entries) -> list[dict[str, Any]]:
+def long_form(suite: Suite, found: Entries) -> list[CsvLine]:
     """The lines of the CSV: one per row, network and seed, with the paper's numbers.
 
     Unfinished and diverged runs have lines without our numbers.
@@ -175,15 +177,15 @@ def long_form(suite: Suite, found: Entries) -> list[dict[str, Any]]:
 
 def _csv_line(
     suite: Suite, key: Key, entry: Entry, job: PlannedRun | None, further: list[Metric]
-) -> dict[str, Any]:
+) -> CsvLine:
     """The line of one run, or the only line of an entry without runs."""
     network, value = entry.cell.network, entry.cell.value
     printed = {chosen.run_id for chosen in entry.jobs}
     values = {} if value is None else {"value": value, "paper_value": entry.paper.get("value", "")}
-    record = entry.done.get(job.run_id, {}) if job else {}
+    record = entry.done.get(job.run_id) if job else None
     missing = "" if record or value is not None else "not run"
     if record and is_diverged(record):
-        record, missing = {}, DIVERGED
+        record, missing = None, DIVERGED
     return {
         "table": suite.file_name,
         "row": key[0],
@@ -201,7 +203,7 @@ def _csv_line(
     }
 
 
-def _measured(suite: Suite, record: dict[str, Any], further: list[Metric]) -> dict[str, Any]:
+def _measured(suite: Suite, record: Record | None, further: list[Metric]) -> CsvLine:
     """The numbers of a run; empty texts for an unfinished run."""
     always = {
         metric.csv: metric.value(record) if record else "" for metric in METRICS if metric.always
@@ -210,7 +212,7 @@ def _measured(suite: Suite, record: dict[str, Any], further: list[Metric]) -> di
     parts = suite.spec.parts if isinstance(suite.spec, MatrixTable) else ()
     return {
         **always,
-        "scale": record.get("scale", ""),
+        "scale": record["scale"] if record else "",
         **more,
         **{part.name: part_of(part, record) if record else "" for part in parts},
     }

@@ -3,9 +3,9 @@
 import math
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
-from runner.spec.findings import doubts
+from runner.records.types import Record
+from runner.spec.findings import doubts, number
 from runner.suites.metrics import Metric, Printed, Sample
 from runner.suites.numbers import mean_and_spread, power, shown
 from runner.suites.page import Parts, Setting, Shown
@@ -138,13 +138,15 @@ def difference(entry: Entry, metric: Metric) -> float | None:
 # --- several numbers side by side
 
 
-def part_of(part: Part, record: dict[str, Any]) -> float | None:
+def part_of(part: Part, record: Record) -> float | None:
     """A part of an entry: the product of its factors.
 
     The result is None if a factor in the report is missing, None, or was not finite.
     """
-    factors = [record["report"].get(name) if isinstance(name, str) else name for name in part.of]
-    return None if None in factors else math.prod(factors)
+    report = record["report"]
+    factors = [number(report, each) if isinstance(each, str) else each for each in part.of]
+    known = [factor for factor in factors if factor is not None]
+    return math.prod(known) if len(known) == len(factors) else None
 
 
 def _parts(entry: Entry, parts: tuple[Part, ...]) -> str:

@@ -57,6 +57,9 @@ def test_one_kind_two_commits_and_words_are_refused(tmp_path: Path) -> None:
         measurement(one, [record(0, 90.0, "AVX2", "b" * 40)], tmp_path)
     with pytest.raises(ConfigError, match="takes no words: seed=1"):
         kinds(["seed=1"], Console())
+    diverged = {**record(0, 90.0, "AVX2"), "accuracy": None, "test_loss": None}
+    with pytest.raises(ConfigError, match="none-0 has no accuracy with AVX2"):
+        measurement(one, [diverged], tmp_path)
 
 
 def test_the_page_has_the_measurement_of_the_file() -> None:

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, SMALL
+from record_support import valid_record
 from safetensors.torch import save_file
 from support import compose_run, machine, perform_run
 from torch import Tensor
 
 import runner
 from pruners.base import apply_masks, full_masks
-from runner.commands.export import main
+from runner.commands.export import _readme, main
 from runner.commands.run import run_config
 from runner.config.compose import compose_config
 from runner.data.digits import Digits
@@ -146,6 +147,12 @@ def test_torch_exports_a_residual_net_on_tiny_images_for_any_number_of_images() 
         x = torch.randn(images, 1, 8, 8)
         with torch.no_grad():
             torch.testing.assert_close(again(x), model(x))
+
+
+def test_the_readme_of_a_network_that_was_not_tested_states_no_accuracy() -> None:
+    ticket = Ticket(torch.nn.Identity(), {}, (1, 8, 8), {"at": "end"})
+    text = _readme(ticket, valid_record(0, accuracy=None), "")
+    assert "5 of 10 prunable weights are kept (density 0.5)." in text
 
 
 def test_a_readme_has_five_lines_of_code(finished: tuple[str, Path], tmp_path: Path) -> None:

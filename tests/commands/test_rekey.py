@@ -137,6 +137,13 @@ def test_records_are_found_under_their_new_identities_and_nothing_else_in_them_c
     assert [line.rpartition(",")[2] for line in printed] == [done.runs[name] for name in before]
 
 
+def test_a_damaged_record_moves_with_its_folder_as_it_is(results: Path) -> None:
+    damaged = results / "runs" / names(results)[0] / "result.json"
+    damaged.write_text("{")
+    done = rekey_results(results)
+    assert (results / "runs" / done.runs[damaged.parent.name] / "result.json").read_text() == "{"
+
+
 def test_a_configuration_changes_in_the_names_of_its_components_alone(results: Path) -> None:
     tags = {former: tag for tag, former in FORMER_NAMES.items()}
     for name in names(results):

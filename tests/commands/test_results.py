@@ -320,6 +320,7 @@ def test_records_that_were_measured_again_are_compared_with_the_former_ones(
         assert filled(f'{{{{t.repeated(what="{what}")}}}}', published) == number
     for query, message in (
         ('t.repeated(what="mean")', "what=mean is not a choice"),
+        ('t.repeated(what="runs", field="acuracy")', "field=acuracy is not a choice"),
         ('f.repeated(what="runs")', "imc_figure01@digits: 0 runs were measured twice"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -1,15 +1,17 @@
 """Errors of findings in the closing summary."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
+from record_support import valid_record
 from rich.console import Console
 from support import compose_run, machine, perform_run
 
 from runner.config.compose import compose_config
 from runner.config.request import read_request
-from runner.display.summary import closing_of, summary
+from runner.display.summary import Closing, closing_of, summary
 from runner.spec.findings import doubts, errors, written
 
 
@@ -37,6 +39,12 @@ def test_a_finding_is_followed_by_its_errors(
 def test_a_share_below_one_is_not_printed_as_one() -> None:
     for value, text in ((1.0, "1"), (0.9999954679, "0.999995"), (0.98765, "0.9877"), (0.0, "0")):
         assert written(value) == text
+
+
+def test_the_summary_of_a_run_without_a_network_states_no_weights() -> None:
+    none = dict.fromkeys(("prunable", "kept", "density", "sparsity"))
+    text = str(summary(valid_record(0, **none), Path("result.json"), Closing()))
+    assert re.search(r"model +mlp$", text, re.MULTILINE) and "density" not in text
 
 
 def test_the_summary_marks_a_found_density_that_has_not_converged(tmp_path: Path) -> None:

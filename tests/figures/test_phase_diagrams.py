@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from record_support import valid_record
 from support import COMPOSER
 from table_support import record
 
@@ -13,7 +14,7 @@ from runner.errors import ConfigError
 from runner.figures.claims import verdicts
 from runner.figures.fits import boundary, cells_of, fitted, line_through
 from runner.figures.points import Point, Series
-from runner.figures.series import series_of
+from runner.figures.series import figure_spec, points, series_of
 from runner.figures.write import write_figure
 from runner.records.read import FinishedRun
 from runner.stats.seeds import Measured
@@ -159,6 +160,8 @@ def test_claims_about_orders_extrema_and_reports_have_verdicts() -> None:
         run = FinishedRun({"run_id": "r", "report": numbers})
         assert claim(low, run=run, reads="lemma", equal=equal) == verdict
     assert claim(low, reads="lemma") == UNKNOWN
+    null = FinishedRun({"run_id": "r", "report": {**report, "lemma_high": None}})  # not finite
+    assert claim(low, run=null, reads="lemma") == OPEN
 
 
 def test_claims_about_stability_and_falls_have_verdicts() -> None:
@@ -255,6 +258,18 @@ def test_cells_boundary_and_verdict_agree_with_given_records(figure: Suite, tmp_
     # three trials a cell decide nothing
     assert line["holds"] == OPEN and line["what was measured"].startswith("slope 6.")
     assert "the examples needed grow linearly with r" in text
+
+
+def test_a_run_without_one_of_its_three_numbers_is_in_no_cell(figure: Suite) -> None:
+    panel = figure_spec(figure).panels[0]
+    spec = panel.series[0]
+    keys = [str(panel.x.key), str(panel.y.key), spec.value]
+    whole = dict(zip(keys, (10.0, 60.0, 0.5), strict=True))
+    reports = [whole, *({**whole, key: None} for key in keys)]
+    runs = [FinishedRun({**valid_record(0), "report": report}) for report in reports]
+    (cell,) = points(spec, "p", runs, panel, "accuracy")
+    assert (cell.n, cell.value) == (1, 0.5)
+    assert points(spec, "p", runs[1:], panel, "accuracy") == []
 
 
 def test_missing_cells_give_no_verdict(figure: Suite, tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_the_schema_has_all_that_the_code_writes_and_the_full_record_all_of_the_
         (schema.FIELDS, ()),
         (schema.FLOPS, ("flops",)),
         (schema.DATA, ("data",)),
+        (schema.NARROWED, ("narrowed",)),
         (schema.STAGE, ("stages", 0)),
         (schema.CPU, ("provenance", "cpu")),
         (schema.ORIGIN, ("provenance", "origins", 0)),
