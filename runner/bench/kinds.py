@@ -26,7 +26,7 @@ from runner.errors import ConfigError
 from runner.files import atomically, write_json
 from runner.paths import PUBLISHED, ROOT
 from runner.records.find import record_in
-from runner.records.types import Record
+from runner.spec.record import Record
 
 COMMAND = "kinds"
 RESULTS = ROOT / "results" / "cpu_kinds.json"

@@ -21,9 +21,9 @@ from runner.config.plain import Plain
 from runner.paths import CONF, PUBLISHED
 from runner.records.find import all_records
 from runner.records.folders import FILES, seal
-from runner.records.types import Record, RecordedStage
 from runner.spec.identity import run_id
 from runner.spec.planned import PlannedRun
+from runner.spec.record import Record, RecordedStage
 from runner.suites.expand import Suite, expand
 from runner.suites.schema_tables import NetworksTable
 

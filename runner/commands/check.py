@@ -20,7 +20,7 @@ from runner.config.quoting import literal_paths
 from runner.engine.machine import Machine
 from runner.engine.store import Artefact
 from runner.errors import EXIT_FAILED, ConfigError
-from runner.records.types import Record
+from runner.spec.record import Record
 from runner.spec.run import Run
 
 # What the run is where the words do not say it: two epochs of a small network on 360 images.

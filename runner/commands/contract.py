@@ -23,9 +23,9 @@ from runner.engine.machine import Machine
 from runner.engine.record import final_stage
 from runner.engine.stages import run_stage
 from runner.engine.store import Artefact, Store
-from runner.records.types import Record
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.network import prunable_weights, shapes_of
+from runner.spec.record import Record
 from runner.spec.run import Run
 
 Problems = Iterator[str]

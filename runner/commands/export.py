@@ -11,7 +11,7 @@ from runner.errors import ConfigError
 from runner.files import write_bytes
 from runner.paths import user_path
 from runner.records.find import run_in
-from runner.records.types import Record
+from runner.spec.record import Record
 from runner.spec.request import Environment
 
 FOLDER = "exports"  # of the results

@@ -27,8 +27,8 @@ from runner.records.folders import CONFIG, HISTORY, RECORD, SERIES, record_path
 from runner.records.folders import parse_run as stored_run
 from runner.records.packed import as_line, read_lines, write_lines
 from runner.records.stored import StoredRun
-from runner.records.types import Config, Record
 from runner.spec.identity import run_id as identity
+from runner.spec.record import Config, Record
 from runner.streams import say
 
 CONFLICTS = "conflicts"

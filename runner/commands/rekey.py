@@ -31,8 +31,8 @@ from runner.engine.store import MANIFEST, Manifest, Part, Store
 from runner.errors import ConfigError, Damaged
 from runner.files import unsealed, write_bytes, write_json
 from runner.records.folders import RECORD, read_record, write_record
-from runner.records.types import Record, RecordedStage
 from runner.spec.identity import Identity, identify, tag_of
+from runner.spec.record import Record, RecordedStage
 from runner.spec.run import Recipe, Run, Stage
 
 FORMER_NAMES: dict[str, str] = OmegaConf.to_container(

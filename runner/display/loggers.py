@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from runner.errors import ConfigError
-from runner.records.types import Epoch, Record, single_values
+from runner.spec.record import Epoch, Record, single_values
 from runner.spec.request import SavedConfig
 
 # Keys of a record: results by which runs are compared, and settings in which they differ.

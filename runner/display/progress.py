@@ -23,7 +23,7 @@ from rich.progress import (
 
 from runner.display.loggers import Log, Nothing
 from runner.files import write_bytes, write_json
-from runner.records.types import Epoch, Row, RunStatus
+from runner.spec.record import Epoch, Row, RunStatus
 from runner.streams import say
 
 NO_LOG = Nothing()

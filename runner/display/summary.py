@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.text import Text
 
 from pruners.declared import Finding
-from runner.records.types import Record, Report
 from runner.spec.findings import (
     ACCURACY,
     CONNECTED,
@@ -25,6 +24,7 @@ from runner.spec.findings import (
     written,
 )
 from runner.spec.identity import run_id
+from runner.spec.record import Record, Report
 from runner.spec.request import RunRequest
 from runner.spec.run import LOAD, Stage
 from runner.streams import visible

@@ -47,8 +47,8 @@ from runner.records.folders import (
     write_record,
 )
 from runner.records.predictions import complete
-from runner.records.types import Record
 from runner.spec.identity import run_id
+from runner.spec.record import Record
 from runner.spec.request import RunRequest
 from runner.streams import say
 from runner.torchrun import ignored

@@ -10,7 +10,10 @@ from runner.engine.record_origins import Origins, provenance_of
 from runner.engine.stage_meta import ENTRY, DoneStage
 from runner.engine.training_cost import training_cost
 from runner.records.stored import ORIGIN
-from runner.records.types import (
+from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
+from runner.spec.found import Surveyed
+from runner.spec.network import prunable_weights, shapes_of
+from runner.spec.record import (
     Accuracies,
     Counts,
     Epoch,
@@ -21,10 +24,7 @@ from runner.records.types import (
     RecordedStage,
     RunSettings,
 )
-from runner.records.values import SCHEMA
-from runner.spec.findings import DIVERGED, DIVERGED_EPOCH, DIVERGED_STAGE, DIVERGED_WHAT
-from runner.spec.found import Surveyed
-from runner.spec.network import prunable_weights, shapes_of
+from runner.spec.record_values import SCHEMA
 from runner.spec.run import Run, trains
 
 UNIT = "multiply-accumulates per example"  # of `flops`

@@ -12,9 +12,9 @@ from runner.engine.memory import GIB
 from runner.engine.stage_meta import DoneStage
 from runner.records.provenance import OWN
 from runner.records.stored import ORIGIN, ORIGINS
-from runner.records.types import Provenance, ProvenanceIfAny, RecordedOrigin
 from runner.registry import find_part, own_version
 from runner.spec.identity import NUMERICS, own_parts
+from runner.spec.record import Provenance, ProvenanceIfAny, RecordedOrigin
 from runner.spec.run import Run
 
 

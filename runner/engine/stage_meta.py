@@ -3,7 +3,7 @@
 from typing import Final, TypedDict
 
 from pruners.declared import Finding
-from runner.records.types import Epoch, RecordedOrigin
+from runner.spec.record import Epoch, RecordedOrigin
 
 # Keys of the metadata.
 COST: Final = "cost"  # of a stage that computes

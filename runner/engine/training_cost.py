@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from runner.engine.stage_meta import COST, Cost, DoneStage
-from runner.records.types import TrainingCost
+from runner.spec.record import TrainingCost
 from runner.spec.run import Run, Stage
 
 COUNTED_LATER = ("train_flops", "train_flops_ratio")  # absent from earlier records

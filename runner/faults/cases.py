@@ -19,7 +19,7 @@ from runner.faults.made_masks import file_words
 from runner.faults.trial import Left
 from runner.records.find import record_in
 from runner.records.folders import RECORD
-from runner.records.types import Record, RecordedStage
+from runner.spec.record import Record, RecordedStage
 
 # 1,184 weights, two epochs of twelve steps, a checkpoint after each
 TINY = (

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runner.records.types import Record, RecordedOrigin, origins_of
+from runner.spec.record import Record, RecordedOrigin, origins_of
 from runner.suites.expand import Suite
 from runner.suites.titles import title
 from runner.suites.verdicts import Verdict, as_markdown

@@ -22,7 +22,7 @@ from runner.launch.forked import Forked
 from runner.launch.forks import Forks, is_script
 from runner.launch.slots import Slot, joined
 from runner.launch.team import kill_members, new_name, team_command
-from runner.records.types import RunStatus
+from runner.spec.record import RunStatus
 from runner.torchrun import without_torchrun
 
 STOPPED = 143  # exit code of a run that wrote a checkpoint on a stop signal

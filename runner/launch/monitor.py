@@ -14,8 +14,8 @@ from rich.text import Text
 
 from runner.display.progress import results
 from runner.launch.jobs import Outcome, Running, read_json, read_status
-from runner.records.types import RunStatus
 from runner.spec.findings import DIVERGED, DIVERGED_STAGE
+from runner.spec.record import RunStatus
 
 SECONDS_BETWEEN_LOOKS = 0.5
 

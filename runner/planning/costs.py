@@ -16,9 +16,9 @@ from runner.data.counts import training_images
 from runner.errors import ConfigError
 from runner.files import write_json
 from runner.paths import typed
-from runner.records.types import Record, RecordedStage
 from runner.spec.findings import is_diverged
 from runner.spec.network import prunable_weights, shapes_of
+from runner.spec.record import Record, RecordedStage
 from runner.spec.run import LOAD, Run, Stage, family, trains
 
 BENCH = "bench.json"  # in the cache directory: what `make bench` measured

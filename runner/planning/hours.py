@@ -10,7 +10,7 @@ from runner.planning.cards import FLOP, UTILISATION, Card
 from runner.planning.costs import UNKNOWN, Cost, Rates, past_rates, shipped_rates
 from runner.planning.survey import Needed
 from runner.records.find import all_records
-from runner.records.types import Record
+from runner.spec.record import Record
 
 Costs = list[tuple[Needed, Cost]]
 

@@ -1,4 +1,4 @@
-"""The fields of records that are checked on reading, as `runner.records.types` declares them."""
+"""The fields of records that are checked on reading, as `runner.spec.record` declares them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from runner.records import types
-from runner.records.values import Values
+from runner.spec import record as declared
+from runner.spec.record_values import Values
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ def _field(name: str, hint: Any, optional: bool) -> Field:
     return Field(name, values, NoneType in choices, optional)
 
 
-FIELDS = fields_of(types.Record)
-FLOPS = fields_of(types.Flops)
-NARROWED = fields_of(types.Narrowed)
-DATA = fields_of(types.OwnImages)
-STAGE = fields_of(types.RecordedStage)
-CPU = fields_of(types.RecordedCpu)
-ORIGIN = fields_of(types.RecordedOrigin)
-PROVENANCE = fields_of(types.Provenance)
-ROW = fields_of(types.Row)
+FIELDS = fields_of(declared.Record)
+FLOPS = fields_of(declared.Flops)
+NARROWED = fields_of(declared.Narrowed)
+DATA = fields_of(declared.OwnImages)
+STAGE = fields_of(declared.RecordedStage)
+CPU = fields_of(declared.RecordedCpu)
+ORIGIN = fields_of(declared.RecordedOrigin)
+PROVENANCE = fields_of(declared.Provenance)
+ROW = fields_of(declared.Row)
 
 
 def problems(record: Mapping[str, Any], fields: tuple[Field, ...]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from runner.records.folders import RunFolders, record_path
 from runner.records.packed import PackedRecords
 from runner.records.predictions import complete
 from runner.records.stored import Source, StoredRun
-from runner.records.types import Record
 from runner.spec.findings import DIVERGED, is_diverged
+from runner.spec.record import Record
 
 FINISHED = ("done", DIVERGED)  # the states of runs with a record
 UNFINISHED = ("failed", "interrupted", "stopped", "new")

@@ -16,7 +16,7 @@ from runner.paths import expand_user
 from runner.records.find import sources
 from runner.records.folders import RECORD
 from runner.records.stored import StoredRun
-from runner.records.types import single_values
+from runner.spec.record import single_values
 
 Cells = dict[str, Finding]  # column -> number, text, truth value or None
 OF_MACHINE = ("env", "logger")  # parts of a configuration that are not part of a run

@@ -16,7 +16,6 @@ from runner.errors import Damaged
 from runner.files import read_bytes, set_aside, sha256, write_json
 from runner.records import index
 from runner.records.stored import StoredRun, leave_out
-from runner.records.types import Record
 from runner.records.valid import (
     problem_of,
     problem_of_config,
@@ -25,6 +24,7 @@ from runner.records.valid import (
     stated_in,
     strict_json,
 )
+from runner.spec.record import Record
 from runner.streams import say
 
 RECORD, CONFIG = index.RECORD, index.CONFIG

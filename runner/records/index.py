@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from runner.files import write_bytes
-from runner.records import fields, types, valid, values
+from runner.records import fields, valid
 from runner.records.stored import StoredRun
-from runner.records.types import Record
+from runner.spec import record as declared
+from runner.spec import record_values
+from runner.spec.record import Record
 
 RECORD = "result.json"
 SEALED = ("series.json", "metrics.jsonl")  # by the record, which has their checksums
@@ -108,7 +110,8 @@ def indexed(results_dir: Path) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _rules() -> bytes:
     """The first line: which rules made the records valid."""
-    rules = (Path(str(module.__file__)).read_bytes() for module in (fields, types, valid, values))
+    modules = (fields, declared, record_values, valid)
+    rules = (Path(str(module.__file__)).read_bytes() for module in modules)
     return hashlib.sha256(b"".join(rules)).hexdigest().encode()
 
 

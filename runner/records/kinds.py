@@ -6,7 +6,7 @@ training amplifies them, so that it belongs to the noise of a seed.
 
 from collections.abc import Iterable, Sequence
 
-from runner.records.types import Record, RecordedOrigin, origins_of
+from runner.spec.record import Record, RecordedOrigin, origins_of
 from runner.stats.seeds import Kind
 
 # Packages beside PyTorch by which images, masks or curvatures can differ.

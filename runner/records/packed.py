@@ -22,7 +22,6 @@ from typing import Any, TypeAlias
 from runner.errors import ConfigError
 from runner.files import atomically
 from runner.records.stored import StoredRun, leave_out
-from runner.records.types import Config, Line, Record
 from runner.records.valid import (
     problem_of,
     problem_of_config,
@@ -31,6 +30,7 @@ from runner.records.valid import (
     stated,
     strict_json,
 )
+from runner.spec.record import Config, Line, Record
 
 RUN_ID = re.compile(rb'\{"run_id":"([^"\\]+)","config":')  # the start of every line
 CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{16})"\}$')  # the end of every line

@@ -4,7 +4,7 @@
 """
 
 from runner.records.stored import StoredRun
-from runner.records.types import Series
+from runner.spec.record import Series
 
 LABELS, PREDICTIONS = "test_labels", "test_predictions"  # one class for each test image, in order
 

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 
 from runner.code import git_state, installed
-from runner.records.types import RecordedCpu, RecordedOrigin
+from runner.spec.record import RecordedCpu, RecordedOrigin
 
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "pyhessian")
 

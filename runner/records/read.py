@@ -8,8 +8,8 @@ from runner.errors import ConfigError
 from runner.records.fields import FIELDS
 from runner.records.find import results_roots, run_in
 from runner.records.stored import last_training
-from runner.records.types import Record, Row, single_values
 from runner.spec.findings import number
+from runner.spec.record import Record, Row, single_values
 
 HISTORY = "history."  # prefix of the history's keys
 # What a record of an earlier version lacks counts as null.

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
-from runner.records.types import Record, Row, Series
+from runner.spec.record import Record, Row, Series
 from runner.streams import say
 
 ORIGIN: Final = "origin"  # key in the metadata of a stage, and in a record's row of the stage

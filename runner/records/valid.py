@@ -23,7 +23,7 @@ from runner.records.fields import (
     problems,
     short,
 )
-from runner.records.values import list_of, number
+from runner.spec.record_values import list_of, number
 
 Stated: TypeAlias = Mapping[str, object]  # key of `STATED` -> its value, of any type in the file
 CLOSE = 1e-9  # difference of a ratio from the quotient of its counts

@@ -10,7 +10,7 @@ from pruners.declared import Finding
 from runner.paths import ROOT
 from runner.records.find import place_of, record_in
 from runner.records.stored import ORIGIN, ORIGINS
-from runner.records.types import Record, RecordedOrigin, single_values
+from runner.spec.record import Record, RecordedOrigin, single_values
 
 # A folder that has none of the runs, so that every number is computed again.
 AFRESH = "env.results_dir=again/results env.cache_dir=again/cache"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from runner.records.types import Record
 from runner.spec.findings import number
+from runner.spec.record import Record
 from runner.suites import metric_texts as texts
 from runner.suites.metric_texts import Printed as Printed
 from runner.suites.metric_texts import Sample as Sample

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 
 from runner.records.kinds import DEVICES, kind_of, mixed
-from runner.records.types import Record
+from runner.spec.record import Record
 from runner.suites.expand import Suite
 from runner.suites.rules import applies
 from runner.suites.schema import SuiteSpec

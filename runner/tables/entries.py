@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from runner.records.find import find_record
 from runner.records.predictions import LABELS, PREDICTIONS
 from runner.records.read import find_run
-from runner.records.types import Record
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
+from runner.spec.record import Record
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.metrics import ACCURACY, METRICS, Metric, find_metric

@@ -13,9 +13,9 @@ from typing import Any
 from runner.errors import Damaged
 from runner.paths import ROOT
 from runner.records.find import find_record
-from runner.records.types import Record
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
+from runner.spec.record import Record
 from runner.suites.cells import Cell
 from runner.suites.expand import Suite
 from runner.suites.papers import lines_of, paper_files

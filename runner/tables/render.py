@@ -12,9 +12,9 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from runner import latex
 from runner.files import atomically
-from runner.records.types import Record
 from runner.spec.findings import is_diverged
 from runner.spec.planned import PlannedRun
+from runner.spec.record import Record
 from runner.suites.expand import Suite
 from runner.suites.metrics import METRICS, Metric
 from runner.suites.page import Key, Line

@@ -4,8 +4,8 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from runner.records.types import Record
 from runner.spec.findings import doubts, number
+from runner.spec.record import Record
 from runner.suites.metrics import Metric, Printed, Sample
 from runner.suites.numbers import mean_and_spread, power, shown
 from runner.suites.page import Parts, Setting, Shown

@@ -21,7 +21,8 @@ from runner.errors import ConfigError
 from runner.paths import PUBLISHED
 from runner.records.fields import fields_of
 from runner.records.read import FinishedRun
-from runner.records.types import (
+from runner.records.valid import problem_of
+from runner.spec.record import (
     Flops,
     Line,
     Narrowed,
@@ -33,7 +34,6 @@ from runner.records.types import (
     RecordedStage,
     Row,
 )
-from runner.records.valid import problem_of
 
 FORMS = (
     *(Record, Flops, Narrowed, OwnImages, RecordedStage),

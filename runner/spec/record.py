@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias, TypedDict
 
 from pruners.declared import Finding
-from runner.records.values import (
+from runner.spec.record_values import (
     LIST,
     MAPPING,
     MAPPINGS_OR_NULL,

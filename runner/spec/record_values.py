@@ -1,6 +1,6 @@
 """The kinds of values that fields of records have, each as a static type with its check.
 
-A field of `runner.records.types` is annotated with one of them. mypy reads the type, and the reader
+A field of `runner.spec.record` is annotated with one of them. mypy reads the type, and the reader
 of a record the check.
 """
 
