@@ -11,6 +11,7 @@ from runner.commands.import_ import main
 from runner.commands.run import run_config
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
+from runner.files import write_json
 from runner.paths import PUBLISHED
 from runner.records.find import finished_runs, record_in, run_in
 from runner.records.folders import record_path, write_record
@@ -102,7 +103,7 @@ def test_damaged_and_foreign_records_are_refused_by_name(
             lambda path: path.write_text(path.read_text().replace('"seed": 0', '"seed": 7')),
         ),
         ("empty", lambda path: path.write_text("")),
-        ("incomplete", lambda path: write_record(path, {"run_id": run_id})),
+        ("incomplete", lambda path: write_json(path, {"run_id": run_id})),
     ):
         other = tmp_path / name
         shutil.copytree(theirs, other)
