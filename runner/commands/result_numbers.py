@@ -115,6 +115,7 @@ class Points:
 
     Args:
         x: of one point; by default all.
+        spread: whether the deviation of a single point over the seeds is printed, too.
     """
 
     tag: ClassVar[str] = "points"
@@ -122,14 +123,21 @@ class Points:
     panel: str = "*"
     x: float | None = None
     digits: int = 2
+    spread: bool = False
 
     def text(self, page: ResultPage) -> str:
-        """`98.70 to 99.50`."""
+        """`98.70 to 99.50`; `0.41 ± 0.02`."""
         rows = matching(matching(page.rows, "panel", self.panel), "series", self.series)
         there = [row for row in rows if self.x is None or math.isclose(float(row["x"]), self.x)]
         if not there:
             raise ConfigError(one_of("x", self.x, dict.fromkeys(row["x"] for row in rows)))
-        return span(f"{float(row['y']):,.{self.digits}f}" for row in there if row["y"])
+        y = span(f"{float(row['y']):,.{self.digits}f}" for row in there if row["y"])
+        if not self.spread:
+            return y
+        if len(there) > 1:
+            raise ConfigError(f"{len(there)} points fit; a deviation is that of one: choose one")
+        (row,) = there
+        return f"{y} ± {float(row['y_std']):,.{self.digits}f}" if row["y_std"] else y
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,10 +49,10 @@ worse: Ours - SNIP,–,–,–,–,–,not run
 """
 )
 POINTS = """\
-panel,series,x,y
-p,a,0.1,98.5
-p,a,1.0,93.25
-p,b,0.1,
+panel,series,x,y,y_std
+p,a,0.1,98.5,0.125
+p,a,1.0,93.25,
+p,b,0.1,,
 """
 SLOPES = (
     HEAD
@@ -117,6 +117,8 @@ def filled(text: str, published: Path, head: str = "") -> str:
         ('f.points(series="a")', "93.25 to 98.50"),
         ('f.points(series="a", x=0.1, digits=1)', "98.5"),
         ('f.points(series="b")', "–"),
+        ('f.points(series="a", x=0.1, spread=True)', "98.50 ± 0.12"),
+        ('f.points(series="a", x=1.0, spread=True)', "93.25"),  # of one seed
         ('f.measured(claim="linear", after="slope")', "-0.52"),
         ('f.measured(claim="linear", after="line")', "1"),
         ('f.measured(claim="linear", after="x^0.5")', "3.5e-05"),
@@ -171,6 +173,7 @@ def test_records_are_averaged_by_method(published: Path) -> None:
         ("t.tally(claim='best*')", "claim=best. is not a choice"),
         ("t.interval()", "end= is not a choice: low, high"),
         ("f.points(series='a', x=2.0)", "x=2.0 is not a choice: 0.1, 1.0"),
+        ("f.points(series='a', spread=True)", "2 points fit"),
         ("f.covered(kind='tables')", "kind=tables is not a choice"),
         ("t.value", "is no query"),
         ("t.value(1)", "is no query"),
@@ -261,6 +264,7 @@ def test_every_template_is_printed_somewhere() -> None:
 TYPED = {
     "benchmark": "1 2 5 10 50 60,000 100 300",
     "benchmark_rate": "0.02 0.03 0.1 0.3",
+    "imc_reading": "1 2 5 6 10 11 20 25 50 100 128 400 512",
     "imc": "0.001 0.05 0.1 0.2 1 14 160 2 20 23 3 30 32 360 4 5 6",
     "jackpots": "0 0.1 0.5 1 1,437 11 138 2 23 3 30 300 32 4 46 5 5,880 6 64 690 7 8 9 94",
     "limits": "",
