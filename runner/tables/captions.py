@@ -15,7 +15,7 @@ from runner.suites.schema_settings import Statement, papers_with_settings, read_
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import origins, other_data, paper_data
 from runner.tables.entries import Entry, collapsed_note, has_paper, metrics, table_spec
-from runner.tables.marks import marks_of
+from runner.tables.marks import Marks
 from runner.tables.text import DAGGER, DIVERGED, MISSING, UNCONVERGED, unconverged
 
 # Our names of the papers' data sets -> theirs.
@@ -36,7 +36,7 @@ QUOTED = (
 )
 
 
-def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
+def caption(suite: Suite, found: dict[Key, Entry], marks: Marks) -> list[str]:
     """Return the caption: meaning of the numbers, seeds, devices, mixed code."""
     records = [record for entry in found.values() for record in entry.records]
     requested = {len(jobs) for entry in found.values() for jobs in entry.cell.candidates}
@@ -45,7 +45,7 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
         *_seldom_tested(suite),
         *notes_of(suite),
         *_of_paper(suite, found),
-        *marks_of(suite, found).notes,
+        *marks.notes,
         *_of_unconverged(suite, found),
         *origins(records),
     ]
@@ -74,7 +74,7 @@ def caption(suite: Suite, found: dict[Key, Entry]) -> list[str]:
 
 def _of_unconverged(suite: Suite, found: Mapping[Key, Entry]) -> list[str]:
     """What the sign of numbers that have not converged means; empty if there are none."""
-    read = [name for shown in suite.page.shown for name in _findings_of(shown)]
+    read = dict.fromkeys(name for shown in suite.page.shown for name in _findings_of(shown))
     if not any(unconverged(entry, *read) for entry in found.values()):
         return []
     return [f"{UNCONVERGED}: not converged in at least one run (docs/records.md)."]
@@ -84,7 +84,7 @@ def _findings_of(shown: Shown) -> list[str | float]:
     """The findings of the report that an entry prints."""
     if isinstance(shown, Parts):
         return [name for part in shown.parts for name in part.of]
-    return [shown.finding] if isinstance(shown, Metric) else []
+    return [shown.finding] if isinstance(shown, Metric) and shown.finding else []
 
 
 def _entry_line(suite: Suite, seeds: str) -> str:

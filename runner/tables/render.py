@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
@@ -25,6 +26,7 @@ from runner.tables.captions import caption, findings
 from runner.tables.claims import compared
 from runner.tables.entries import Entry, entries, metrics
 from runner.tables.html import document
+from runner.tables.marks import marks_of
 from runner.tables.rows import header_lines, lines_of_page, ruled
 from runner.tables.text import DIVERGED, Text, part_of
 
@@ -33,34 +35,54 @@ Entries = dict[Key, Entry]
 CsvLine: TypeAlias = dict[str, str | float | None]  # by column; None is written as ""
 
 
-def _rows(suite: Suite, found: Entries) -> list[list[str]]:
-    """The printed lines without bold type."""
-    return [[text.plain for text in line] for line in lines_of_page(suite, found)]
+@dataclass(frozen=True)
+class Sheet:
+    """A table with what all of its forms print.
+
+    Args:
+        lines: labels and entries.
+        notes: the caption.
+        appendix: values that the methods found.
+    """
+
+    suite: Suite
+    found: Entries
+    lines: list[list[Text]]
+    notes: list[str]
+    appendix: list[str]
 
 
-def as_text(suite: Suite, found: Entries) -> str:
+def sheet_of(suite: Suite, found: Entries) -> Sheet:
+    """The printed table. Its signs and footnotes need tests of all entries: they are made once."""
+    marks = marks_of(suite, found)
+    lines, notes = lines_of_page(suite, found, marks), caption(suite, found, marks)
+    return Sheet(suite, found, lines, notes, findings(suite, found))
+
+
+def as_text(sheet: Sheet) -> str:
     """Format the table for a terminal."""
-    above = header_lines(suite)
+    suite, above = sheet.suite, header_lines(sheet.suite)
     if len(above) > 1:
         heads = ["\n".join(texts) for texts in zip(*above, strict=True)]
     else:
         heads = ["\n".join(wrap(text, WRAP)) for text in above[0]]
+    rows = [[text.plain for text in line] for line in sheet.lines]
     body = tabulate(
-        ruled(suite, _rows(suite, found), SEPARATING_LINE),
+        ruled(suite, rows, SEPARATING_LINE),
         headers=heads,
         tablefmt="simple",
         disable_numparse=True,
     )
-    notes = [*caption(suite, found), *(f"Appendix: {line}" for line in findings(suite, found))]
+    notes = [*sheet.notes, *(f"Appendix: {line}" for line in sheet.appendix)]
     return "\n".join([title(suite), "", body, "", *notes]) + "\n"
 
 
-def as_markdown(suite: Suite, found: Entries) -> str:
+def as_markdown(sheet: Sheet) -> str:
     """Format a pipe table; Markdown has one header line, so further ones become rows."""
-    first, *others = header_lines(suite)
+    suite, (first, *others) = sheet.suite, header_lines(sheet.suite)
     rows = [
         [_bold_markdown(text, whole=not line.entries) for text in row]
-        for line, row in zip(suite.page.lines, lines_of_page(suite, found), strict=True)
+        for line, row in zip(suite.page.lines, sheet.lines, strict=True)
     ]
     body = tabulate(
         [*([f"**{cell}**" for cell in head] for head in others), *rows],
@@ -68,7 +90,7 @@ def as_markdown(suite: Suite, found: Entries) -> str:
         tablefmt="pipe",
         disable_numparse=True,
     )
-    notes = [*caption(suite, found), *(f"Appendix: {line}" for line in findings(suite, found))]
+    notes = [*sheet.notes, *(f"Appendix: {line}" for line in sheet.appendix)]
     return f"**{title(suite)}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
@@ -78,15 +100,15 @@ def _bold_markdown(text: Text, whole: bool) -> str:
     return (f"**{strong}**" if strong else "") + rest
 
 
-def as_latex(suite: Suite, found: Entries) -> str:
+def as_latex(sheet: Sheet) -> str:
     """Format a LaTeX table, which needs \\usepackage{booktabs,graphicx}.
 
     The caption has the number that LaTeX gives it; the paper's is in a comment.
     """
+    suite = sheet.suite
     labels, columns = suite.page.labels, len(header_lines(suite)[0])
     body = [
-        _tex_row(line, texts)
-        for line, texts in zip(suite.page.lines, lines_of_page(suite, found), strict=True)
+        _tex_row(line, texts) for line, texts in zip(suite.page.lines, sheet.lines, strict=True)
     ]
     heading, full_title = suite.spec.heading, title(suite)
     return f"% {latex.escape(heading)}\n" + latex.table(
@@ -95,7 +117,7 @@ def as_latex(suite: Suite, found: Entries) -> str:
         "l" * labels + "r" * (columns - labels),
         suite.page.heads,
         ruled(suite, body, "\\midrule"),
-        caption(suite, found),
+        sheet.notes,
     )
 
 
@@ -111,15 +133,15 @@ def _bold_latex(text: Text) -> str:
     return strong + latex.escape(text.rest)
 
 
-def as_html(suite: Suite, found: Entries) -> str:
+def as_html(sheet: Sheet) -> str:
     """Format a document with a heading, the table and the notes."""
-    notes = [*caption(suite, found), *findings(suite, found)]
-    return document(suite, title(suite), lines_of_page(suite, found), notes)
+    notes = [*sheet.notes, *sheet.appendix]
+    return document(sheet.suite, title(sheet.suite), sheet.lines, notes)
 
 
-def as_csv(suite: Suite, found: Entries) -> str:
+def as_csv(sheet: Sheet) -> str:
     """Format the long form: one line per row, network and seed."""
-    lines = long_form(suite, found)
+    lines = long_form(sheet.suite, sheet.found)
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -128,7 +150,7 @@ def as_csv(suite: Suite, found: Entries) -> str:
     return text.getvalue()
 
 
-FORMATS: dict[str, Callable[[Suite, Entries], str]] = {
+FORMATS: Mapping[str, Callable[[Sheet], str]] = {
     "txt": as_text,
     "md": as_markdown,
     "tex": as_latex,
@@ -150,16 +172,16 @@ def write_table(suite: Suite, results_dir: Path, endings: Collection[str] = tupl
     Returns:
         The text of the table and of the verdicts.
     """
-    found = entries(suite, results_dir)
+    sheet = sheet_of(suite, entries(suite, results_dir))
     for ending in endings:
-        text = FORMATS[ending](suite, found)
+        text = FORMATS[ending](sheet)
         atomically(
             results_dir / "tables" / f"{suite.file_name}.{ending}", partial(_write, text=text)
         )
-    lines = compared(suite, found)
+    lines = compared(suite, sheet.found)
     if lines:
         write_claims(lines, results_dir / "tables", suite.file_name)
-    return as_text(suite, found) + (f"\n{as_table(lines)}\n" if lines else "")
+    return as_text(sheet) + (f"\n{as_table(lines)}\n" if lines else "")
 
 
 def long_form(suite: Suite, found: Entries) -> list[CsvLine]:

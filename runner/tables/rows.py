@@ -8,15 +8,15 @@ from runner.suites.metrics import Metric
 from runner.suites.page import Key, Shown
 from runner.suites.titles import other_data
 from runner.tables.entries import Entry, table_spec
-from runner.tables.marks import Marks, column_of, marks_of
+from runner.tables.marks import Marks, column_of
 from runner.tables.text import MISSING, Text, full
 
 Entries = Mapping[Key, Entry]
 
 
-def lines_of_page(suite: Suite, found: Entries) -> list[list[Text]]:
+def lines_of_page(suite: Suite, found: Entries, marks: Marks) -> list[list[Text]]:
     """The printed lines; the head of a panel is a line with empty cells."""
-    marks, decimals = marks_of(suite, found), _decimals(suite)
+    decimals = _decimals(suite)
     width = max(len(line.labels) + len(line.entries) for line in suite.page.lines)
     lines = [
         [

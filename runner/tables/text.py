@@ -87,7 +87,7 @@ def ours(entry: Entry, metric: Metric) -> str:
     spread = mean_and_spread(values)[1]
     kind = entry.records[0]["epoch_kind"]
     text = metric.text(Sample(metric.centre(values), spread, entry.sign, kind))
-    text += UNCONVERGED if unconverged(entry, metric.finding) else ""
+    text += UNCONVERGED if metric.finding and unconverged(entry, metric.finding) else ""
     lacking = len(values) < len(entry.records) or entry.diverged()
     return text + (_state(entry, len(values), metric.points) if metric.points or lacking else "")
 

@@ -15,7 +15,7 @@ from runner.suites.expand import expand
 from runner.suites.spec import figure_names, table_names
 from runner.tables.entries import entries
 from runner.tables.marks import column_of, marks_of
-from runner.tables.render import as_latex, as_text
+from runner.tables.render import as_latex, as_text, sheet_of
 
 # The list of what does not fit in the papers: anomaly -> numbers of the tables that it names,
 # and the figures and own tables (OTHERS).
@@ -128,7 +128,7 @@ def test_every_place_is_a_page_and_names_lines_and_numbers_of_its_csv() -> None:
 def test_a_page_prints_its_anomalies_at_their_numbers(name: str, tmp_path: Path) -> None:
     suite = bare(name)
     found = entries(suite, tmp_path)
-    text, tex = as_text(suite, found), as_latex(suite, found)
+    text, tex = as_text(sheet_of(suite, found)), as_latex(sheet_of(suite, found))
     marks = marks_of(suite, found)
     shown = {(at[0], column_of(at[1])) for line in suite.page.lines for at in line.entries if at}
     for anomaly in anomalies_on(suite.spec.paper, name):
@@ -151,7 +151,7 @@ def test_a_page_prints_its_anomalies_at_their_numbers(name: str, tmp_path: Path)
 def test_the_two_numbers_of_one_cell_have_a_footnote_in_both_tables(tmp_path: Path) -> None:
     for number, printed in ((1, "94.5"), (2, "94.4")):
         suite = bare(f"imc_table{number:02d}")
-        text = as_text(suite, entries(suite, tmp_path))
+        text = as_text(sheet_of(suite, entries(suite, tmp_path)))
         line = next(row for row in text.splitlines() if row.startswith("IMC-Rewinding"))
         (letters,) = re.findall(rf"\[{printed}([^\], ]+)\]", line)
         notes_below = [row for row in text.splitlines() if row.startswith(tuple(letters))]
@@ -160,7 +160,7 @@ def test_the_two_numbers_of_one_cell_have_a_footnote_in_both_tables(tmp_path: Pa
 
 def test_a_page_of_one_net_has_no_footnote_on_the_other(tmp_path: Path) -> None:
     suite = expanded(1, models=["resnet20"], seeds=["0"])
-    text = as_text(suite, entries(suite, tmp_path))
+    text = as_text(sheet_of(suite, entries(suite, tmp_path)))
     assert "(I2)" in text and "(I16)" not in text  # ResNet-32 alone
 
 

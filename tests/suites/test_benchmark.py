@@ -11,7 +11,7 @@ from runner.suites.expand import Suite, expand
 from runner.suites.schema_blocks import BlocksTable
 from runner.suites.schema_figures import FigureSpec
 from runner.tables.entries import entries
-from runner.tables.render import as_markdown
+from runner.tables.render import as_markdown, sheet_of
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_every_pruned_net_trains_equally_long_and_counts_all_weights(table: Suit
 
 
 def test_a_table_of_ours_has_no_brackets_for_a_paper(table: Suite, tmp_path: Path) -> None:
-    page = as_markdown(table, entries(table, tmp_path))
+    page = as_markdown(sheet_of(table, entries(table, tmp_path)))
     assert "the paper's" not in page and "[" not in page.partition("\n\n")[2].partition("\n\n")[0]
 
 
@@ -74,7 +74,7 @@ def test_pages_from_records_worked_by_hand(tmp_path: Path) -> None:
         macs = {"train_flops": epochs * 10**12}
         for job, more in zip(jobs, noise, strict=True):
             write(tmp_path, record(job, mean + more, epochs_total=epochs, runtime_s=7.0, **macs))
-    page = as_markdown(table, entries(table, tmp_path)).replace("*", "").splitlines()
+    page = as_markdown(sheet_of(table, entries(table, tmp_path))).replace("*", "").splitlines()
     lines = [line.strip("|").split("|") for line in page if line.startswith("|")]
     # those of the first block stay
     rows = {name.strip(): [each.strip() for each in rest] for name, *rest in reversed(lines)}
@@ -115,7 +115,7 @@ def test_variants_have_the_same_runs_and_the_papers_numbers(data: str, tmp_path:
         assert papers[f"{vgg}, Random", "0.02"] == "58.28"
         assert (f"{vgg}, SET", "0.1") not in papers  # the jackpots paper has CIFAR-10 alone
     assert not [key for key in papers if key[1] in ("0.5", "0.2", "0.01", "dense")]
-    page = as_markdown(table, found)
+    page = as_markdown(sheet_of(table, found))
     assert ("– [93.01 ± 0.19]" in page) == (data == "cifar10") and "[–]" not in page
 
 

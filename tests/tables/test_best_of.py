@@ -17,6 +17,7 @@ from runner.suites.expand import Suite, expand, expand_all, expand_spec
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.spec import read_spec
 from runner.tables.captions import caption
+from runner.tables.marks import Marks
 
 SCALE = "train.scale=0.0123"  # no published records have this scale
 NAME = "imc_table02@digits"
@@ -294,7 +295,7 @@ def test_the_caption_mentions_a_best_epoch_among_a_few_tested_ones(
     assert (
         any(
             "the best of those that were tested (train.test_every=10)" in line
-            for line in caption(table, {})
+            for line in caption(table, {}, Marks())
         )
         == stated
     )

@@ -14,7 +14,7 @@ from runner.suites.spec import read_spec, table_names
 from runner.suites.verdicts import HOLDS, Verdict, write_claims
 from runner.tables.claims import compared
 from runner.tables.entries import entries
-from runner.tables.render import as_latex
+from runner.tables.render import as_latex, sheet_of
 
 PAPERS = [name for name in table_names() if read_spec(name).number is not None]
 
@@ -71,7 +71,7 @@ def check(tex: str) -> None:
 @pytest.mark.parametrize("name", table_names())
 def test_a_table_is_well_formed_fits_the_page_and_has_one_number(name: str, tmp_path: Path) -> None:
     suite = bare(name)
-    tex = as_latex(suite, entries(suite, tmp_path))
+    tex = as_latex(sheet_of(suite, entries(suite, tmp_path)))
     check(tex.partition("\n")[2] if tex.startswith("%") else tex)
     assert tex.count("\\caption{") == tex.count("\\label{tab:") == 1
     assert f"\\label{{tab:{name.replace('_', '-')}}}" in tex
@@ -94,13 +94,13 @@ def test_verdicts_are_a_latex_table_too(tmp_path: Path) -> None:
 def test_every_table_of_the_papers_compiles_and_fits(tmp_path: Path) -> None:
     """All tables without runs, and one with records, verdicts, footnotes and signs."""
     suites = [bare(name) for name in table_names()]
-    parts = [as_latex(suite, entries(suite, tmp_path)) for suite in suites]
+    parts = [as_latex(sheet_of(suite, entries(suite, tmp_path))) for suite in suites]
     suite = expand("imc_table01@digits", {"models": ["resnet20"]}, [], COMPOSER)
     for i, cell in enumerate(suite.cells.values()):
         write(tmp_path, *(record(job, 80.0 + i + job.run.seed) for job in cell.jobs))
     found = entries(suite, tmp_path)
     write_claims(compared(suite, found), tmp_path, suite.name)
-    parts += [as_latex(suite, found), (tmp_path / f"{suite.name}.claims.tex").read_text()]
+    parts += [as_latex(sheet_of(suite, found)), (tmp_path / f"{suite.name}.claims.tex").read_text()]
     assert len(PAPERS) == 29
     (tmp_path / "all.tex").write_text(latex.document(parts))
     for _ in range(2):  # the widths of long tables need a second pass

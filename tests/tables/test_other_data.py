@@ -8,7 +8,7 @@ from support import COMPOSER
 from runner.suites.expand import expand, parse_arguments
 from runner.suites.titles import other_data
 from runner.tables.entries import entries
-from runner.tables.render import as_markdown
+from runner.tables.render import as_markdown, sheet_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_page_on_other_data_says_so_and_subtracts_nothing(
 ) -> None:
     (name,), chosen, overrides = parse_arguments(words)
     suite = expand(name, chosen, overrides, COMPOSER)
-    page = as_markdown(suite, entries(suite, tmp_path))
+    page = as_markdown(sheet_of(suite, entries(suite, tmp_path)))
     assert ("here on digits" in page) == noted
     assert ("The paper's numbers are those for CIFAR-10" in page) == noted
     assert (other_data(suite) == ["digits"]) == noted

@@ -20,7 +20,7 @@ from runner.suites.expand import Suite, expand, parse_arguments
 from runner.suites.schema_tables import NetworksTable
 from runner.suites.titles import title
 from runner.tables.entries import entries
-from runner.tables.render import as_csv, long_form, write_table
+from runner.tables.render import as_csv, long_form, sheet_of, write_table
 
 # no published records have this scale, so that a table contains only the records of the test
 SCALE = "train.scale=0.0123"
@@ -501,7 +501,9 @@ def test_the_csv_has_a_line_per_row_network_and_seed(table: Suite, tmp_path: Pat
 def test_the_csv_is_what_pandas_writes(done: int, table: Suite, tmp_path: Path) -> None:
     write(tmp_path, *(record(job, 90.25 + i) for i, job in enumerate(jobs(table, "SNIP")[:done])))
     found = entries(table, tmp_path)
-    assert as_csv(table, found) == pandas.DataFrame(long_form(table, found)).to_csv(index=False)
+    assert as_csv(sheet_of(table, found)) == pandas.DataFrame(long_form(table, found)).to_csv(
+        index=False
+    )
 
 
 def test_latex_and_html_have_the_same_cells_with_escaped_characters(
