@@ -27,7 +27,7 @@ from runner.suites.expand import Suite
 from runner.suites.verdicts import write_claims
 from runner.tables.claims import compared
 from runner.tables.entries import entries
-from runner.tables.render import FORMATS
+from runner.tables.render import FORMATS, sheet_of
 
 INDEX = read_index(PUBLISHED)
 LINES = [line for listed in INDEX.values() for line in listed]
@@ -155,7 +155,8 @@ def test_the_printed_tables_and_the_verdicts_on_claims_are_those_of_the_records(
     found = entries(table, PUBLISHED)
     if lines := compared(table, found):
         write_claims(lines, tmp_path, name)
-    printed = {f"{name}.{ending}": FORMATS[ending](table, found) for ending in KEPT}
+    sheet = sheet_of(table, found)
+    printed = {f"{name}.{ending}": FORMATS[ending](sheet) for ending in KEPT}
     assert published_pages("tables", name) == printed | claims_in(tmp_path)
 
 
