@@ -51,6 +51,17 @@ class AddsToGradients(Protocol):
     def adds_to_gradients(self) -> str: ...  # what it adds, for a message
 
 
+@runtime_checkable
+class Optional(Protocol):
+    """A measurement beside a run that the run can do without, unless the user asked for it."""
+
+    @property
+    def optional(self) -> bool: ...  # a finished run without it is complete
+
+    @property
+    def applies(self) -> bool: ...  # False: there is nothing to measure, and its stage is left out
+
+
 # Costs in forward passes: of a gradient (a backward pass costs two), and of a product with the
 # Hessian (the gradient of a gradient).
 GRADIENT, PRODUCT = 3, 6

@@ -4,14 +4,16 @@ docs/mask_overlap.md. It scores a net as the prune stage does, with the same ima
 again on parts of the images, or on further images if the score does not add up over images. Their
 spread gives each score's sampling error (pruners/selection/parts.py) and with it a posterior of the
 exact scores (pruners/selection/posterior.py). Masks of scores from the posterior are what the exact
-mask may be. A mean of squares has an error of another kind (pruners/analysis/split_half.py).
+mask may be. A mean of squares has an error of another kind (pruners/analysis/split_half.py). Where
+masks are no function of one mean, whole prunings are repeated
+(pruners/analysis/whole_prunings.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from statistics import fmean
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from pruners.analysis.split_half import (
     from_split_halves,
     overlap_of_masks,
 )
+from pruners.analysis.whole_prunings import Prunings
 from pruners.base import (
     CHANGE,
     CONVERGED,
@@ -50,6 +53,11 @@ from pruners.selection.posterior import Posterior
 from pruners.selection.score_pruner import ScorePruner
 from pruners.selection.source import Balanced, Examples
 
+AUTO = "auto"
+USUAL = 16  # parts of the images, or further samples of them
+ENOUGH = 0.001  # standard error of a simulated overlap
+USUAL_PRUNINGS = GROUPS  # with further images, each of which costs a whole schedule
+
 
 @dataclass(frozen=True)
 class MaskOverlap:
@@ -58,39 +66,64 @@ class MaskOverlap:
     Args:
         pruner: that of the prune or search stage, whose random draws this stage must repeat.
         density: to which it prunes.
-        parts: number of parts of the images, or of further samples, if there are as many. None: the
-            stage is left out.
+        parts: number of parts of the images, or of further samples, if there are as many. `auto`:
+            the usual number, and the stage is left out where nothing is sampled or the overlap is
+            not defined. None: the stage is left out.
+        optional: whether `parts` was `auto`.
     """
 
     tag: ClassVar[str] = "mask_overlap"
     pruner: ScorePruner | SrPopup | EdgePopup
     density: float | None = None
-    parts: int | None = None
+    parts: int | Literal["auto"] | None = "auto"
+    optional: bool = field(default=False, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.density is not None and not 0 < self.density <= 1:
             raise ValueError(f"method.mask_overlap.density={self.density:g} must be in (0, 1]")
-        if self.parts is None:
+        if self.parts == AUTO:  # equal to the same number, whoever chose it
+            object.__setattr__(self, "optional", True)
+            object.__setattr__(self, "parts", USUAL if self.by_scores else USUAL_PRUNINGS)
+        if self.parts is None or self.optional:
             return
-        start, ranking = f"method.overlap={self.parts}", ranking_of(self.pruner)
-        problems = [f"{start} {problem}" for problem in ranking.problems()]
+        if isinstance(self.parts, str):
+            raise ValueError(f"method.overlap={self.parts}: give a number, {AUTO} or null")
+        start = f"method.overlap={self.parts}"
+        problems = [f"{start}{problem}" for problem in self._problems()]
         if self.parts < GROUPS:
             problems.append(f"{start} must be at least {GROUPS}: a spread needs parts; 16 is usual")
-        score = ranking.score
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def _problems(self) -> list[str]:
+        """Why the masks have no sampling error that can be measured; [] if they have."""
+        ranking = ranking_of(self.pruner)
+        problems, score = ranking.problems(), ranking.score
         if exact(ranking):
-            pass
-        elif not isinstance(score, Sampled) or score.additive is None:
+            return problems
+        unknown = isinstance(score, Sampled) and score.additive is None
+        if unknown or not score.needs_data:
             problems.append(
-                f"{start}: this score of {type(score).__name__} is no mean over images, so it has"
+                f": this score of {type(score).__name__} is no mean over images, so it has"
                 " no sampling error that parts of them show; leave it out"
             )
         elif not getattr(ranking.source, "labelled", True):
             problems.append(
-                f"{start}: source={type(ranking.source).__name__.lower()} is one image, which"
+                f": source={type(ranking.source).__name__.lower()} is one image, which"
                 " has no parts; leave it out, or take source=train"
             )
-        if problems:
-            raise ValueError("\n".join(problems))
+        return problems
+
+    @property
+    def applies(self) -> bool:
+        """`pruners.declared.Optional`."""
+        return not self.optional or not (exact(ranking_of(self.pruner)) or self._problems())
+
+    @property
+    def by_scores(self) -> bool:
+        """Whether one mean over images decides: the score of the only round."""
+        ranking = ranking_of(self.pruner)
+        return isinstance(ranking.score, Sampled) and (ranking.rounds == 1 or exact(ranking))
 
     def __call__(self, model: nn.Module, masks: Masks, task: Task) -> Measurement:
         """Return `mask_overlap`, its errors and its check, and the number of parts; no series.
@@ -101,6 +134,10 @@ class MaskOverlap:
         if exact(ranking_of(self.pruner)):
             found: dict[str, Finding] = {OVERLAP: 1.0, OVERLAP + STANDARD_ERROR: 0.0}
             return Measurement(report={**found, f"{OVERLAP}_parts": 0})
+        if not self.by_scores:
+            assert isinstance(self.pruner, ScorePruner) and isinstance(self.parts, int)
+            prunings = Prunings(self.pruner, model, masks, replace(task, density=self.density))
+            return Measurement(report={OVERLAP: None, **prunings.measured(self.parts)})
         sample = self.sample(model, masks, task)
         whole, spreads = sample.measured()
         count = sum(spread.count for spread in spreads)
@@ -116,8 +153,9 @@ class MaskOverlap:
         """The sample that the masks come from, not yet scored."""
         ranking = ranking_of(self.pruner)
         assert isinstance(ranking.score, Sampled) and self.density is not None
+        assert isinstance(self.parts, int)
         layers = ranking.layers(model, masks)
-        return Sample(ranking, ranking.score, model, layers, task, self.density, self.parts or 0)
+        return Sample(ranking, ranking.score, model, layers, task, self.density, self.parts)
 
 
 @dataclass
@@ -195,11 +233,11 @@ class Sample:
         that which the posterior predicts.
         """
         parts = count if self.score.additive else 1
-        report = expected_overlap(self.chosen(whole), self._draws(whole, united(spreads), parts))
+        report = self._expected(whole, self._draws(whole, united(spreads), parts))
         others = []
         for left_out in spreads:
             rest = united(s for s in spreads if s is not left_out)
-            others.append(expected_overlap(self.chosen(whole), self._draws(whole, rest, parts)))
+            others.append(self._expected(whole, self._draws(whole, rest, parts)))
         values = torch.tensor([other[OVERLAP] for other in others], dtype=torch.float64)
         groups = (GROUPS - 1) ** 2 / GROUPS * float(values.var())
         simulation = report[OVERLAP + STANDARD_ERROR]
@@ -224,9 +262,12 @@ class Sample:
         else:
             found = fmean(self.similar)
         again = self._draws(estimate, spread, parts, again=True)
-        predicted = expected_overlap(self.chosen(estimate), again)[OVERLAP]
+        predicted = self._expected(estimate, again)[OVERLAP]
         assert isinstance(predicted, float)
         return predicted - found
+
+    def _expected(self, scores: Scores, draw: Callable[[], Masks]) -> dict[str, Finding]:
+        return expected_overlap(self.chosen(scores), draw, ENOUGH)
 
     def _draws(
         self, estimate: Scores, spread: Spread, parts: int, again: bool = False

@@ -34,12 +34,15 @@ class Ranking(Protocol):
         self, model: nn.Module, scores: Scores, masks: Masks, density: float
     ) -> dict[str, int]: ...
 
+    @property
+    def rounds(self) -> int: ...  # in which weights are pruned
+
     def problems(self) -> list[str]: ...  # why its masks are not those of the largest scores
 
 
 @dataclass(frozen=True)
 class PrunerRanking:
-    """Masks of a pruner of one round."""
+    """Masks of a pruner."""
 
     pruner: ScorePruner
 
@@ -63,14 +66,16 @@ class PrunerRanking:
         """`Ranking`."""
         return self.pruner.allocate(scores, masks, density)
 
+    @property
+    def rounds(self) -> int:
+        """`Ranking`."""
+        return 1 if self.pruner.when == "oneshot" else len(self.pruner.schedule(0.5))
+
     def problems(self) -> list[str]:
         """`Ranking`."""
-        found = []
-        if not isinstance(self.pruner.pick, Top):
-            found.append("needs pick=top: other picks do not keep the largest scores of a layer")
-        if len(self.pruner.schedule(0.5)) > 1 and not exact(self):
-            found.append("needs schedule=once: what a round prunes changes the scores of the next")
-        return found
+        if isinstance(self.pruner.pick, Top):
+            return []
+        return [" needs pick=top: other picks do not keep the largest scores of a layer"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ class SearchRanking:
         if self.search.init.budgets == "magnitude":
             scores = Magnitude()(model, masks, (), F.cross_entropy, Generator())
         return self.search.allocate(scores, masks, density)
+
+    @property
+    def rounds(self) -> int:
+        """`Ranking`."""
+        return 1
 
     def problems(self) -> list[str]:
         """`Ranking`."""

@@ -29,16 +29,18 @@ class Posterior:
     Args:
         estimate: x (n,), float64.
         error: sqrt(v) (n,); where it is 0, the score is the estimate.
-        bins: index of each z in the grid of m points (n,).
+        order: the weights by increasing z (n,), so that neighbours read the same part of `rising`.
+        bins: index of each z in the grid of m points, in that order (n,).
         support: values of r / u (k,).
-        cumulative: probability (m, k) of the first values of `support` by the index of z.
+        rising: the index of z plus the cumulative probability of `support` there, (m * k,).
     """
 
     estimate: Tensor
     error: Tensor
+    order: Tensor
     bins: Tensor
     support: Tensor
-    cumulative: Tensor
+    rising: Tensor
 
     @classmethod
     def of(cls, estimate: Tensor, variance: Tensor, parts: int) -> "Posterior":
@@ -55,21 +57,23 @@ class Posterior:
         low, high = float(places.min()), float(places.max())
         points = 3 + int((high - low) / SPACING)
         grid = (low + SPACING * torch.arange(-1, points - 1, dtype=torch.float64)).sinh()
-        bins = ((places - low) / SPACING).round().long() + 1
-        counts = torch.bincount(bins[error > 0], minlength=points)
+        bins, order = (((places - low) / SPACING).round().long() + 1).sort(stable=True)
+        counts = torch.bincount(bins[error[order] > 0], minlength=points)
         u = _roots(parts - 1)
         support = (grid[:, None] / u).flatten()
-        return cls(x, error, bins, support, _cumulative(grid, u, counts))
+        rows = torch.arange(points, dtype=torch.float64)[:, None]
+        rising = (_cumulative(grid, u, counts) + rows).flatten()
+        return cls(x, error, order, bins, support, rising)
 
     def draw(self, rng: Generator) -> Tensor:
         """Scores from the posterior (n,), float64 on the CPU."""
-        rows, columns = self.cumulative.shape
-        offsets = torch.arange(rows, dtype=torch.float64)[:, None]
-        rising = (self.cumulative + offsets).flatten()
+        columns = len(self.support)
         chance = torch.rand(len(self.bins), generator=rng, dtype=torch.float64)
-        found = torch.searchsorted(rising, self.bins + chance, right=True) - self.bins * columns
-        drawn = self.error * self.support[found.clamp(0, columns - 1)]
-        return torch.where(self.error > 0, drawn, self.estimate)
+        found = torch.searchsorted(self.rising, self.bins + chance, right=True)
+        found -= self.bins * columns
+        ratio = torch.empty_like(chance)
+        ratio[self.order] = self.support[found.clamp(0, columns - 1)]
+        return torch.where(self.error > 0, self.error * ratio, self.estimate)
 
 
 def _roots(freedom: int) -> Tensor:
@@ -88,7 +92,7 @@ def _roots(freedom: int) -> Tensor:
 
 
 def _cumulative(grid: Tensor, u: Tensor, counts: Tensor) -> Tensor:
-    """`Posterior.cumulative`.
+    """Probability (m, k) of the first values of `Posterior.support`, by the index of z.
 
     Args:
         grid: values of z and of r (m,).

@@ -27,8 +27,8 @@ from runner.engine.optim import make_optimizer
 from runner.engine.train import Loaders, LoopOptions, train
 from runner.errors import ConfigError
 from runner.planning.costs import Throughput
+from runner.spec.recipe import Recipe
 from runner.spec.rng import stream
-from runner.spec.run import Recipe
 
 BATCH = 128
 # Size, channels, images of an epoch, augmentation.

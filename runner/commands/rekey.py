@@ -32,8 +32,9 @@ from runner.errors import ConfigError, Damaged
 from runner.files import unsealed, write_bytes, write_json
 from runner.records.folders import RECORD, read_record, write_record
 from runner.spec.identity import Identity, identify, tag_of
+from runner.spec.recipe import Recipe
 from runner.spec.record import Record, RecordedStage
-from runner.spec.run import Recipe, Run, Stage
+from runner.spec.run import Run, Stage
 
 FORMER_NAMES: dict[str, str] = OmegaConf.to_container(
     OmegaConf.load(Path(__file__).with_name("former_names.yaml"))

@@ -29,7 +29,7 @@ from runner.display.summary import Closing, closing_of, summary
 from runner.errors import ConfigError, Damaged
 from runner.files import sealed, unsealed, write_bytes
 from runner.records.folders import RunFolders, record_path
-from runner.records.predictions import complete
+from runner.records.wanted import Wanted
 from runner.spec.found import Surveyed
 from runner.spec.identity import run_id
 from runner.spec.request import Environment, RunRequest
@@ -62,7 +62,8 @@ def _answer(path: Path, env: Environment) -> bool:
     except Damaged:
         return False
     run = RunFolders(env.results_dir).run(known["run_id"])
-    if run is None or not complete(run, env.save_predictions):
+    wanted = Wanted(env.save_predictions, frozenset(known["wanted"]))
+    if run is None or not wanted.complete(run):
         return False
     place = record_path(env.results_dir, run.run_id)
     text = summary(run.record, place, Closing(**known["closing"]), before=True)
@@ -80,7 +81,12 @@ def remember(cfg: DictConfig, request: RunRequest) -> None:
     own = any(stage.weights or stage.mask_file for stage in run.stages)
     if own or isinstance(run.dataset, Surveyed) or search_path(words):
         return
-    content = {"run_id": run_id(run), "closing": asdict(closing_of(request))}
+    wanted = Wanted.of(run, env.save_predictions)
+    content = {
+        "run_id": run_id(run),
+        "wanted": sorted(wanted.stages),
+        "closing": asdict(closing_of(request)),
+    }
     with contextlib.suppress(OSError):  # nothing depends on it
         write_bytes(_path(cfg, words, env), sealed(content))
 

@@ -15,6 +15,7 @@ from runner.launch.launcher import EXIT_WAITING, print_lines
 from runner.launch.sweep import make_job
 from runner.planning.survey import survey
 from runner.records.find import is_done
+from runner.records.wanted import Wanted
 from runner.spec.findings import DIVERGED
 
 
@@ -28,8 +29,12 @@ def reproduce(words: list[str], console: Console) -> int:
     tables, place = load(words)
     machine, threads = place.machine, place.env.threads
     jobs = unique_jobs(tables)
-    predicts = machine.save_predictions
-    missing = [job for job in jobs if not is_done(machine.results_dir, job.run_id, predicts)]
+    wanted = [Wanted(machine.save_predictions, job.required) for job in jobs]
+    missing = [
+        job
+        for job, own in zip(jobs, wanted, strict=True)
+        if not is_done(machine.results_dir, job.run_id, own)
+    ]
     if problems := problems_of_all([job.run for job in missing], machine):
         raise ConfigError(*problems)
     found = survey([(job, machine) for job in jobs])

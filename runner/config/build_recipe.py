@@ -6,7 +6,8 @@ from runner.config.own_parts import LR_SCHEDULE, OPTIMIZER
 from runner.config.stage_node import StageNode
 from runner.errors import ConfigError
 from runner.spec.durations import point_of, scaled, scaled_point
-from runner.spec.run import Recipe, Start
+from runner.spec.recipe import Recipe
+from runner.spec.run import Start
 
 
 def build_recipe(node: StageNode, built: BuiltStages, start: Start, place: str) -> Recipe:

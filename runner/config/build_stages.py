@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pruners.declared import AddsToGradients, Reads, Targeted
+from pruners.declared import AddsToGradients, Optional, Reads, Targeted
 from runner.config.build_recipe import build_recipe
 from runner.config.build_start import build_start
 from runner.config.built_stages import BuiltStages
@@ -145,13 +145,11 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
     key = built.key
     start = build_start(node.start or StartNode(), built, f"{place}.start")
     _refuse_unknown_stages(node, place, built.stages)
-    component, recipe, data = None, None, None
+    component, recipe, data = _component(node, key(f"{place}.{node.slot}"), key), None, None
+    if node.extra and isinstance(component, Optional) and not component.applies:
+        return
     weights = _weights(node, key(f"{place}.weights"), built)
     kind = LOAD if weights else node.kind
-    if node.component is not None:
-        component = construct(node.component, key(f"{place}.{node.slot}"), key)
-        if isinstance(component, Reads):
-            _refuse_unread(component.reads, node, key(f"{place}.{node.slot}"))
     if kind in ("train", "search"):
         recipe = build_recipe(node, built, start, place)
         if not recipe.epochs:
@@ -171,17 +169,39 @@ def _add_stage(node: StageNode, place: str, built: BuiltStages) -> None:
         weights=weights,
         mask_file=_mask_file(node, key(f"{place}.file"), built),
         draws=node.draws,
+        extra=node.extra,
     )
     built.ends[node.name] = 0 if weights else built.paper_epochs(node, place)
     built.reached[node.name] = recipe.end if recipe else built.reached.get(start.stage, 0)
 
 
+def _component(node: StageNode, key: str, alias: Alias) -> Any:
+    """The component of the stage; None if it has none.
+
+    Raises:
+        ConfigError: it reads the findings of a stage that its own stage does not need.
+    """
+    if node.component is None:
+        return None
+    component = construct(node.component, key, alias)
+    if isinstance(component, Reads):
+        _refuse_unread(component.reads, node, key)
+    return component
+
+
 def _refuse_unknown_stages(node: StageNode, place: str, earlier: Mapping[str, Stage]) -> None:
-    """Refuse `masks`, `needs` and `draws` that name no earlier stage.
+    """Refuse `masks`, `needs` and `draws` that name no earlier stage, and to read an extra one.
 
     Raises:
         ConfigError: for the first such name.
     """
+    if node.extra and node.kind != "measure":
+        raise ConfigError(f"{place} ({node.name}): extra=true is for stages of kind measure")
+    for name in sorted(node.reads & {name for name, stage in earlier.items() if stage.extra}):
+        raise ConfigError(
+            f"{place} ({node.name}) reads {name!r}, which is extra: the run must not depend on it;"
+            f" leave extra out of stage {name!r}"
+        )
     for name in filter(None, [node.masks, node.draws, *node.needs]):
         if name not in earlier and name != "init":
             raise ConfigError(

@@ -4,7 +4,8 @@ from runner.config.built_stages import BuiltStages
 from runner.config.stage_node import StartNode
 from runner.errors import ConfigError
 from runner.spec.durations import point_of, scaled_point
-from runner.spec.run import Recipe, Start
+from runner.spec.recipe import Recipe
+from runner.spec.run import Start
 
 
 def build_start(node: StartNode, built: BuiltStages, place: str) -> Start:

@@ -17,7 +17,7 @@ from runner.config.stage_node import StartNode, as_written
 from runner.config.typed import Alias
 from runner.errors import ConfigError
 from runner.spec.durations import point_of
-from runner.spec.run import invalid_settings
+from runner.spec.recipe import invalid_settings
 
 NAMED = ("dataset", "model", "train", "start", "retrain", "method", "portrait", "logger")
 # A name is part of the names of folders, so it is never a path.

@@ -44,6 +44,7 @@ class StageNode:
         segment: epochs after which the stage ends, within a longer schedule.
         draws: the stage whose random draws and order of images it repeats.
         if_: if null, the stage is left out.
+        extra: a measurement beside the run (runner/spec/run.py, `Stage`).
     """
 
     name: str
@@ -70,6 +71,7 @@ class StageNode:
     nesterov: bool = False
     trainable_decay: float | None = None
     if_: Any = True
+    extra: bool = False
 
     @property
     def component(self) -> Any:

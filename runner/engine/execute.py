@@ -46,7 +46,7 @@ from runner.records.folders import (
     set_aside_record,
     write_record,
 )
-from runner.records.predictions import complete
+from runner.records.wanted import Wanted
 from runner.spec.identity import run_id
 from runner.spec.record import Record
 from runner.spec.request import RunRequest
@@ -106,6 +106,11 @@ class _Attempt:
         """The run's identity."""
         return run_id(self.request.run)
 
+    @cached_property
+    def wanted(self) -> Wanted:
+        """What is requested of the finished run."""
+        return Wanted.of(self.request.run, self.machine.save_predictions)
+
     @property
     def record(self) -> Path:
         """Path of the run's record, written or not."""
@@ -114,7 +119,7 @@ class _Attempt:
     def is_done(self) -> bool:
         """Whether the run has what is requested, and its files are as they were written."""
         found = RunFolders(self.machine.results_dir).run(self.run_id)
-        return complete(found, self.machine.save_predictions)
+        return self.wanted.complete(found)
 
 
 def _finish(attempt: _Attempt) -> int:

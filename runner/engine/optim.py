@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pruners.base import Masking
 from runner.spec import optimizer as spec
-from runner.spec.run import Recipe
+from runner.spec.recipe import Recipe
 
 (MOMENTUM,) = spec.Sgd.buffers
 

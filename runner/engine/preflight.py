@@ -16,7 +16,7 @@ from runner.engine.pretrained import fitting
 from runner.engine.stages import plan
 from runner.errors import ConfigError
 from runner.records.folders import RunFolders
-from runner.records.predictions import complete
+from runner.records.wanted import Wanted
 from runner.spec.identity import run_id
 from runner.spec.rng import stream
 from runner.spec.run import Run
@@ -132,6 +132,7 @@ def _check_network(model: nn.Module, run: Run, machine: Machine) -> None:
 
 def _missing_stages(run: Run, machine: Machine) -> set[str]:
     """The names of the stages to compute; none if the run is done."""
-    if complete(RunFolders(machine.results_dir).run(run_id(run)), machine.save_predictions):
+    wanted = Wanted.of(run, machine.save_predictions)
+    if wanted.complete(RunFolders(machine.results_dir).run(run_id(run))):
         return set()
     return {step["name"] for step in plan(run, machine) if not step["cached"]}

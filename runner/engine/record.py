@@ -53,6 +53,7 @@ def make_record(
     counts = _counts(context, final)
     _check_density(run, counts, identity)
     trained = [meta for meta in stages if meta["history"] and not divergence]
+    essential = {stage.name for stage in run.essential}
     return {
         "schema": SCHEMA,
         "run_id": identity,
@@ -65,7 +66,7 @@ def make_record(
         **_accuracies(trained[-1]["history"] if trained else []),
         **_epochs(run),
         "scale": run.scale,
-        "runtime_s": round(sum(meta["seconds"] for meta in stages), 3),
+        "runtime_s": round(sum(m["seconds"] for m in stages if m["name"] in essential), 3),
         "wall_s": round(wall_s, 3),
         "stages": [_stage_row(meta, Origins.of(stages)) for meta in stages],
         "report": _report(stages),

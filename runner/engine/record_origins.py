@@ -24,11 +24,9 @@ class Origins:
 
     Args:
         distinct: each origin once, in the order of the stages.
-        last: the last stage's.
     """
 
     distinct: list[RecordedOrigin | None]
-    last: RecordedOrigin | None
 
     @classmethod
     def of(cls, stages: Sequence[DoneStage]) -> "Origins":
@@ -37,7 +35,7 @@ class Origins:
         for meta in stages:
             if meta.get(ORIGIN) not in distinct:
                 distinct.append(meta.get(ORIGIN))
-        return cls(distinct, stages[-1].get(ORIGIN))
+        return cls(distinct)
 
     @property
     def mixed(self) -> bool:
@@ -46,7 +44,7 @@ class Origins:
 
     @property
     def mixture(self) -> ProvenanceIfAny:
-        """The origins for the provenance of a record; {} if they are all the last stage's."""
+        """The origins for the provenance of a record; {} if there is only one."""
         return {ORIGINS: self.distinct} if self.mixed else {}
 
 
@@ -55,8 +53,10 @@ def provenance_of(
 ) -> Provenance:
     """Provenance of the record's numbers."""
     run, origins = context.run, Origins.of(stages)
+    essential = {stage.name for stage in run.essential}
+    last = [meta.get(ORIGIN) for meta in stages if meta["name"] in essential][-1]
     return {
-        **(origins.last or context.origin.as_json()),  # unknown: the present process's
+        **(last or context.origin.as_json()),  # unknown: the present process's
         **origins.mixture,
         "memory_gb": None if context.memory == inf else context.memory / GIB,
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),

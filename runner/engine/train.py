@@ -31,8 +31,8 @@ from runner.engine.optim import carry_state, learning_rate, make_optimizer, stat
 from runner.engine.tally import Tally
 from runner.engine.training_step import Trainee
 from runner.errors import Stopped
+from runner.spec.recipe import Recipe, step_of
 from runner.spec.record import Epoch
-from runner.spec.run import Recipe, step_of
 
 Passes = Callable[[], Iterable[Batch]]  # a new pass over all images of a held-out set
 

@@ -29,7 +29,7 @@ from runner.launch.launcher import EXIT_WAITING, Launcher, print_lines
 from runner.launch.sweep_table import Sweep
 from runner.paths import RUN_PY
 from runner.records.folders import RunFolders, record_path
-from runner.records.predictions import complete
+from runner.records.wanted import Wanted
 from runner.spec.identity import run_id, stage_keys
 from runner.spec.run import Run, snapshots_wanted
 
@@ -183,6 +183,7 @@ def make_job(run: Run, machine: Machine, overrides: list[str]) -> QueueJob:
     } | {"env.progress": "env.progress=lines"}
     plain = [each for each in overrides if each.partition("=")[0] not in own]
     store, keys = Store(machine.cache_dir), stage_keys(run)
+    wanted = Wanted.of(run, machine.save_predictions)
     points = {
         f"{keys[name]}@{epoch}"
         for name, epochs in snapshots_wanted(run).items()
@@ -198,9 +199,7 @@ def make_job(run: Run, machine: Machine, overrides: list[str]) -> QueueJob:
         name=path.parent.name,
         command=(sys.executable, str(RUN_PY), *plain, *own.values()),
         folder=path.parent,
-        done=lambda: complete(
-            RunFolders(machine.results_dir).run(path.parent.name), machine.save_predictions
-        ),
+        done=lambda: wanted.complete(RunFolders(machine.results_dir).run(path.parent.name)),
         makes=frozenset({*keys.values(), *points}),
         there=there,
         again="python run.py " + shlex.join(overrides),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from runner.engine.machine import Machine, Place
 from runner.planning.costs import Cost, Net, stage_cost
 from runner.records.find import FINISHED, state
+from runner.records.wanted import Wanted
 from runner.spec.planned import PlannedRun
 from runner.spec.run import Run, Stage, trains
 
@@ -56,7 +57,8 @@ def survey(planned: Sequence[tuple[PlannedRun, Site]]) -> Survey:
     """
     found = Survey()
     for job, site in planned:
-        found.states[job.run_id] = state(site.results_dir, job.run_id, site.save_predictions)
+        wanted = Wanted(site.save_predictions, job.required)
+        found.states[job.run_id] = state(site.results_dir, job.run_id, wanted)
         found.uses.update(job.keys.values())
         found.requested += sum(job.outline.epochs)
     rest = [(job, site) for job, site in planned if found.states[job.run_id] not in FINISHED]

@@ -9,8 +9,8 @@ from runner.locks import is_held
 from runner.paths import PUBLISHED
 from runner.records.folders import RunFolders, record_path
 from runner.records.packed import PackedRecords
-from runner.records.predictions import complete
 from runner.records.stored import Source, StoredRun
+from runner.records.wanted import NOTHING, Wanted
 from runner.spec.findings import DIVERGED, is_diverged
 from runner.spec.record import Record
 
@@ -29,30 +29,30 @@ def results_roots(results_dir: Path) -> list[Path]:
     return [results_dir, PUBLISHED]
 
 
-def is_done(results_dir: Path, run_id: str, predictions: bool = False) -> bool:
+def is_done(results_dir: Path, run_id: str, wanted: Wanted = NOTHING) -> bool:
     """Whether a results directory has the record of a run, in a folder or packed.
 
     A run that diverged is done: running it again gives the same record.
 
     Args:
-        predictions: whether its predictions are requested, too.
+        wanted: what is requested besides.
     """
-    if predictions:
-        return complete(run_in([results_dir], run_id), predictions)
+    if wanted:
+        return wanted.complete(run_in([results_dir], run_id))
     return record_in([results_dir], run_id) is not None
 
 
-def state(results_dir: Path, run_id: str, predictions: bool = False) -> str:
+def state(results_dir: Path, run_id: str, wanted: Wanted = NOTHING) -> str:
     """The state of a run, one of STATES.
 
     A run is interrupted if its status file has `running` but no process holds its lock.
 
     Args:
-        predictions: whether its predictions are requested, too; a record without them is not done.
+        wanted: what is requested besides; a record without it is not done.
     """
     path = record_path(results_dir, run_id)
     record = record_in([results_dir], run_id)
-    if record and (not predictions or is_done(results_dir, run_id, predictions)):
+    if record and (not wanted or is_done(results_dir, run_id, wanted)):
         return DIVERGED if is_diverged(record) else "done"
     if is_held(path.with_name(".lock")):
         return "running"

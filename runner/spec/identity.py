@@ -3,8 +3,9 @@
 The canonical form is JSON with sorted keys. A component appears under its tag, a short name that
 its class declares. The form has neither class names nor file names, so code can be moved and
 renamed. Fields at their default are left out, so that a new option whose default changes nothing
-keeps all results valid. Fields that equality ignores (`compare=False`) are left out too. Settings
-of the machine are not hashed.
+keeps all results valid. Fields that equality ignores (`compare=False`) are left out too, and so are
+stages beside the run (`Stage.extra`), which have cache keys of their own. Settings of the machine
+are not hashed.
 """
 
 import hashlib
@@ -177,18 +178,19 @@ def _identity(run: Run, stages: list[str], dataset: str, model: str) -> Identity
             "numerics": _compact(NUMERICS[stage.kind]),
         }
         keys[stage.name] = _sha(_joined(parts))[:32]
-    numerics = {kind: NUMERICS[kind] for kind in {stage.kind for stage in run.stages}}
+    essential = [text for stage, text in zip(run.stages, stages, strict=True) if not stage.extra]
+    numerics = {kind: NUMERICS[kind] for kind in {stage.kind for stage in run.essential}}
     plain = {"method": run.method, "density": run.density, "scale": run.scale, "numerics": numerics}
     if run.narrowed_from is not None:
         plain["narrowed_from"] = run.narrowed_from
     own = {name: _compact(value) for name, value in plain.items()}
-    whole = own | data | {"stages": f"[{','.join(stages)}]"}
+    whole = own | data | {"stages": f"[{','.join(essential)}]"}
     return Identity(f"{_prefix(run)}-{_sha(_joined(whole))[:12]}", keys)
 
 
 def _prefix(run: Run) -> str:
     """The readable part of a run id."""
-    prunes = any(stage.component is not None for stage in run.stages)
+    prunes = any(stage.component is not None for stage in run.essential)
     density = f"d{run.density:g}" if run.density is not None else "found" if prunes else "d1"
     return f"{run.method}-{run.model.name}-{run.dataset.name}-{density}-s{run.seed}"
 

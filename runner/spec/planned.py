@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from runner.spec.identity import identify_all
-from runner.spec.run import Run, trains
+from runner.spec.run import Run, required_extras, trains
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class PlannedRun:
     Args:
         overrides: the command-line overrides that make it.
         keys: stage name -> cache key.
+        required: cache keys of the stages beside the run without which it lacks something.
         build: builds the run.
     """
 
     run_id: str
     overrides: tuple[str, ...]
     keys: dict[str, str]
+    required: frozenset[str]
     outline: Outline
     build: Callable[[], Run] = field(repr=False, compare=False)
 
@@ -67,7 +69,14 @@ def plan_run(run: Run, overrides: tuple[str, ...] = ()) -> PlannedRun:
 def plan_runs(runs: Sequence[Run], overrides: Sequence[tuple[str, ...]]) -> tuple[PlannedRun, ...]:
     """Each run with its identity. Stages that runs share are serialized once."""
     return tuple(
-        PlannedRun(of.run_id, own, of.keys, outline_of(run), partial(_itself, run))
+        PlannedRun(
+            of.run_id,
+            own,
+            of.keys,
+            frozenset(of.keys[name] for name in required_extras(run)),
+            outline_of(run),
+            partial(_itself, run),
+        )
         for run, own, of in zip(runs, overrides, identify_all(runs), strict=True)
     )
 

@@ -101,6 +101,7 @@ def _plain_run(job: PlannedRun) -> Mapping[str, object]:
         "run_id": job.run_id,
         "overrides": job.overrides,
         "keys": job.keys,
+        "required": sorted(job.required),
         "outline": asdict(job.outline),
     }
 
@@ -119,6 +120,7 @@ def _planned(plain: Mapping[str, Any], composer: Composer) -> PlannedRun:
         run_id=plain["run_id"],
         overrides=overrides,
         keys=plain["keys"],
+        required=frozenset(plain["required"]),
         outline=Outline(**{**outline, **lists}),
         build=partial(_built, plain["run_id"], overrides, composer),
     )

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from runner.data.counts import training_images
 from runner.spec.identity import tag_of
 from runner.spec.optimizer import Sgd
-from runner.spec.run import Recipe, Run, family
+from runner.spec.recipe import Recipe
+from runner.spec.run import Run, family
 from runner.suites.schema import counted
 
 LAST = "last"

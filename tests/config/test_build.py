@@ -28,7 +28,8 @@ from runner.errors import ConfigError
 from runner.paths import CONF
 from runner.spec.durations import epochs_of, scaled
 from runner.spec.lr_schedule import Constant, Cosine, Step
-from runner.spec.run import Recipe, Run, Stage, Start
+from runner.spec.recipe import Recipe
+from runner.spec.run import Run, Stage, Start
 
 PAPER = ["dataset=digits", "model=mlp", "train=imc"]
 IMC = ["method=imc", *PAPER]

@@ -145,7 +145,7 @@ def test_a_trained_net_can_be_pruned_by_any_score_and_retrained_in_four_ways(met
         "lr_rewind": Start("dense", replay=1),  # ten of 160 epochs, in a run of one
     }
     assert all(
-        [stage.name for stage in run.stages] == ["dense", "prune", "train"]
+        [stage.name for stage in run.essential] == ["dense", "prune", "train"]
         and run.stage("prune").start == Start("dense")
         for run in runs.values()
     )

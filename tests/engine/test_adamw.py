@@ -27,7 +27,7 @@ from runner.errors import ConfigError, Stopped
 from runner.spec.identity import run_id
 from runner.spec.lr_schedule import Cosine
 from runner.spec.optimizer import AdamW, Sgd
-from runner.spec.run import Recipe
+from runner.spec.recipe import Recipe
 
 MLP = ["dataset=digits", "model=mlp", "model.hidden=[16]", "train.scale=0.0125"]
 ADAMW = ["train.optimizer=adamw", "train.lr=0.005"]

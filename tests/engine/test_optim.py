@@ -15,7 +15,7 @@ from runner.engine.optim import learning_rate, make_optimizer
 from runner.errors import ConfigError
 from runner.spec.identity import stage_keys
 from runner.spec.lr_schedule import Constant, Cosine, OneCycle, Step, Trapezoid, WarmupCosine
-from runner.spec.run import Recipe
+from runner.spec.recipe import Recipe
 
 MLP = ["method=dense", "dataset=digits", "model=mlp"]
 

@@ -31,7 +31,7 @@ from runner.engine.train import Loaders, LoopOptions, Trained, train
 from runner.errors import ConfigError
 from runner.launch.jobs import Process
 from runner.paths import RUN_PY
-from runner.spec.run import Recipe
+from runner.spec.recipe import Recipe
 
 TORCHRUN = Path(__file__).with_name("torchrun_program.py")
 TOLERANCE = 1e-5  # relative: float32 sums in another order, over two epochs

@@ -12,8 +12,11 @@ from support import compose_run, machine, perform_run
 from runner.engine.record import comparable
 from runner.records.find import is_done, state
 from runner.records.folders import RunFolders, record_path, write_record
-from runner.records.predictions import LABELS, PREDICTIONS, complete, without_predictions
+from runner.records.predictions import LABELS, PREDICTIONS, without_predictions
+from runner.records.wanted import NOTHING, Wanted
 from runner.spec.run import Run
+
+SAVED = Wanted(predictions=True)
 
 
 def done(run: Run, folder: Path, saves: bool) -> str:
@@ -32,16 +35,16 @@ def test_saved_predictions_have_the_accuracy_of_the_record(method: str, tmp_path
     folders = RunFolders(tmp_path / "results")
     before = folders.run(name)
     assert before and not before.series.keys() & {LABELS, PREDICTIONS}
-    assert complete(before, False) and not complete(before, True)
-    assert is_done(tmp_path / "results", name) and not is_done(tmp_path / "results", name, True)
-    assert state(tmp_path / "results", name, True) != "done"
+    assert NOTHING.complete(before) and not SAVED.complete(before)
+    assert is_done(tmp_path / "results", name) and not is_done(tmp_path / "results", name, SAVED)
+    assert state(tmp_path / "results", name, SAVED) != "done"
     assert done(run, tmp_path, saves=True) == name
     after = folders.run(name)
     assert after and comparable(after.record) == comparable(before.record)
     assert all(stage["cached"] for stage in after.record["stages"])
     right = np.equal(after.series[LABELS], after.series[PREDICTIONS])
     assert len(right) == 360 and 100 * right.mean() == pytest.approx(after.record["accuracy"])
-    assert is_done(tmp_path / "results", name, True)
+    assert is_done(tmp_path / "results", name, SAVED)
     assert without_predictions(after.series) == before.series
 
 
@@ -63,4 +66,4 @@ def test_a_run_without_an_accuracy_is_done_without_predictions(tmp_path: Path) -
         "method.repeats=40",
     )
     name = done(run, tmp_path, saves=True)
-    assert is_done(tmp_path / "results", name, True)
+    assert is_done(tmp_path / "results", name, SAVED)

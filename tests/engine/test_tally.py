@@ -36,7 +36,8 @@ from runner.engine.checkpoint import load_checkpoint, save_checkpoint
 from runner.engine.tally import Tally
 from runner.engine.train import Loaders, LoopOptions, train
 from runner.errors import Stopped
-from runner.spec.run import Recipe, Run
+from runner.spec.recipe import Recipe
+from runner.spec.run import Run
 
 MEAN, STD = torch.tensor([0.5]), torch.tensor([0.25])
 IMAGES, SHAPE = 18, (1, 4, 4)

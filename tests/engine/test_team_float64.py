@@ -27,7 +27,7 @@ from runner.engine.context import RunContext
 from runner.engine.distributed import ALONE, ProcessGroup, connected
 from runner.engine.store import Store
 from runner.engine.train import Loaders, LoopOptions, train
-from runner.spec.run import Recipe
+from runner.spec.recipe import Recipe
 
 BATCH = 7  # two steps with uneven parts
 # Images in the last batch: one; two where maps have one pixel and BatchNorm refuses a single value;

@@ -36,7 +36,8 @@ from runner.spec.lr_schedule import (
     Trapezoid,
     WarmupCosine,
 )
-from runner.spec.run import Recipe, Stage
+from runner.spec.recipe import Recipe
+from runner.spec.run import Stage
 
 Array = NDArray[np.float64]
 MEAN, STD, SCALE = torch.tensor([0.5]), torch.tensor([0.25]), 16.0

@@ -144,7 +144,7 @@ def test_yaml_lists_every_option_with_the_default_of_its_class(name: str) -> Non
 
     method = OmegaConf.to_container(compose_config([f"method={name}", *MLP]).method, resolve=True)
     for key, node in components(method, "method"):
-        for f in fields(locate(node["_target_"], key)):
+        for f in filter(lambda f: f.init, fields(locate(node["_target_"], key))):
             assert f.name in node, f"{key}.{f.name} cannot be set from the command line"
             default = (
                 f.default

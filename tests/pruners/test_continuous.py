@@ -31,7 +31,8 @@ from runner.engine.ticket import load_ticket
 from runner.engine.train_stage import ready_to_train
 from runner.errors import ConfigError, Stopped
 from runner.spec.identity import stage_keys
-from runner.spec.run import Recipe, Run
+from runner.spec.recipe import Recipe
+from runner.spec.run import Run
 
 EPOCHS, PER_EPOCH = 5, 4
 # two epochs

@@ -24,7 +24,7 @@ from pruners.search.popup import EdgePopup, PopupMasking, SrPopup
 from pruners.selection.allocate import Global, Layer
 from pruners.selection.source import Balanced, Train
 from runner.engine.optim import make_optimizer
-from runner.spec.run import Recipe
+from runner.spec.recipe import Recipe
 
 EPOCHS, PER_EPOCH = 2, 4
 STEPS = EPOCHS * PER_EPOCH

@@ -15,7 +15,7 @@ from pruners.base import Task, count_kept, full_masks
 from pruners.search.supermask import Supermask, SupermaskMasking, logit
 from pruners.selection.allocate import Global
 from runner.engine.optim import make_optimizer
-from runner.spec.run import Recipe
+from runner.spec.recipe import Recipe
 
 STEPS = 4
 RECIPE = Recipe(

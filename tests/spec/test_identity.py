@@ -23,7 +23,8 @@ from runner.spec.identity import (
 )
 from runner.spec.lr_schedule import Cosine
 from runner.spec.optimizer import AdamW
-from runner.spec.run import Recipe, Run, Stage, Start
+from runner.spec.recipe import Recipe
+from runner.spec.run import Run, Stage, Start
 
 MLP = ["dataset=digits", "model=mlp", "train=imc", "train.scale=0.0125"]
 IMC = ["method=imc", "density=0.3", "retrain=rewind", *MLP]
