@@ -36,6 +36,7 @@ from runner.records.packed import as_line, read_lines, write_lines
 from runner.records.predictions import without_predictions
 from runner.records.provenance import OWN
 from runner.records.stored import StoredRun, last_training
+from runner.records.wanted import Wanted
 from runner.spec.findings import is_diverged
 from runner.spec.identity import run_id
 from runner.spec.planned import PlannedRun
@@ -87,11 +88,13 @@ def _lines(words: list[str], published: Path) -> list[str]:
 
 
 def _gather(job: PlannedRun, line: PublishedLine, roots: Sequence[Path]) -> StoredRun | None:
-    """A finished run with what the line's figure reads of it; None if it is not done.
+    """A finished run with what the line requests and its figure reads; None if it is not done.
 
     Different places can hold different parts of the same measurement.
     """
-    found = [run for source in sources(*roots) if (run := source.run(job.run_id))]
+    wanted = Wanted(stages=job.required)
+    stored = [source.run(job.run_id) for source in sources(*roots)]
+    found = [run for run in stored if run and wanted.complete(run)]
     if not found:
         return None
     same = [run for run in found if run.record == found[0].record]
