@@ -1,12 +1,14 @@
 """Reading of image files on one core: beside torchvision's loader, and beside the bare decoder.
 
 Files are JPEGs of made pictures of 500 x 375 pixels, as large as photographs of that size (75 KB).
+Each way has a process of its own: every run keeps the memory that it frees
+(runner/engine/allocator.py), so that a decoded picture needs no new pages, and torchvision's loader
+is timed in a process as it comes.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, wraps
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ import torch
 from PIL import Image
 from torch import Generator
 
+from runner.bench.apart import Apart
 from runner.bench.timing import Comparison
 from runner.data.files import Files
+from runner.engine.allocator import keep_freed_memory
 
 IMAGES, BATCH, SIZE = 48, 16, 224
 CROP = "resized_crop"
@@ -45,68 +49,76 @@ def _folder() -> "tempfile.TemporaryDirectory[str]":
     return folder
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def files(folder: Path | None = None) -> Files:
+    """Return the pictures as a part of a data set, decoded by the caller's thread.
 
-
-def _on_one_core(work: Callable[[], object]) -> Callable[[], object]:
-    @wraps(work)
-    def limited() -> None:
-        with _one_thread():
-            work()
-
-    return limited
-
-
-def files() -> Files:
-    """Return the pictures as a part of a data set, decoded by the caller's thread."""
-    names = np.array([f"class/{number}.JPEG".encode() for number in range(IMAGES)])
-    return Files(Path(_folder().name), names, torch.zeros(IMAGES, dtype=torch.long), SIZE)
-
-
-def read() -> None:
-    """Read all pictures in augmented batches."""
-    part, rng = files(), Generator().manual_seed(0)
-    batches = torch.split(torch.arange(IMAGES), BATCH)
-    for _ in part.read(((each, part.draws(len(each), rng)) for each in batches), CROP):
-        pass
-
-
-def decode_comparison(name: str, device: torch.device) -> Comparison:
-    """Compare with torchvision's ImageFolder, RandomResizedCrop and RandomHorizontalFlip.
-
-    Both give bytes; torchvision's images are not collated into batches.
+    Args:
+        folder: where they are; None = made once by this process.
     """
+    names = np.array([f"class/{number}.JPEG".encode() for number in range(IMAGES)])
+    labels = torch.zeros(IMAGES, dtype=torch.long)
+    return Files(folder or Path(_folder().name), names, labels, SIZE)
+
+
+def _reading(folder: Path) -> Callable[[], None]:
+    """Return a function that reads all pictures in augmented batches, in a process as a run's."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    part, rng = files(folder), Generator().manual_seed(0)
+    batches = torch.split(torch.arange(IMAGES), BATCH)
+
+    def read() -> None:
+        for _ in part.read(((each, part.draws(len(each), rng)) for each in batches), CROP):
+            pass
+
+    return read
+
+
+def _image_folder(folder: Path) -> Callable[[], None]:
+    """Return a function that reads them by torchvision: bytes, not collated into batches."""
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
+    torch.set_num_threads(1)
     steps = [v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), v2.PILToTensor()]
-    theirs = ImageFolder(_folder().name, v2.Compose(steps))
+    theirs = ImageFolder(folder, v2.Compose(steps))
 
-    def read_theirs() -> None:
+    def read() -> None:
         for i in range(IMAGES):
             theirs[i]
 
-    rival = "torchvision's ImageFolder, RandomResizedCrop and RandomHorizontalFlip"
-    return Comparison(name, WORK, rival, _on_one_core(read), _on_one_core(read_theirs))
+    return read
 
 
-def limit_of_decoding(name: str, device: torch.device) -> Comparison:
-    """Compare with libjpeg-turbo alone, as torchvision.io has it, on the same files in memory."""
+def _decoding(folder: Path) -> Callable[[], None]:
+    """Return a function that decodes the files, which are in memory, as fast as in a run."""
     from torchvision.io import decode_jpeg, read_file
 
-    part = files()
-    contents = [read_file(str(part.folder / each.decode())) for each in part.names]
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    part = files(folder)
+    contents = [read_file(str(folder / each.decode())) for each in part.names]
 
     def decode() -> None:
         for content in contents:
             decode_jpeg(content)
 
-    rival = "libjpeg-turbo decoding of the same files, in memory"
-    return Comparison(name, WORK, rival, _on_one_core(read), _on_one_core(decode))
+    return decode
+
+
+def decode_comparison(name: str, device: torch.device) -> Comparison:
+    """Compare with torchvision's ImageFolder, RandomResizedCrop and RandomHorizontalFlip."""
+    rival = "torchvision's ImageFolder, RandomResizedCrop and RandomHorizontalFlip"
+    return _compared(name, rival, _image_folder)
+
+
+def limit_of_decoding(name: str, device: torch.device) -> Comparison:
+    """Compare with libjpeg-turbo alone, as torchvision.io has it, on the same files in memory."""
+    return _compared(name, "libjpeg-turbo decoding of the same files, in memory", _decoding)
+
+
+def _compared(name: str, rival: str, way: Callable[[Path], Callable[[], None]]) -> Comparison:
+    folder = Path(_folder().name)
+    return Comparison(
+        name, WORK, rival, Apart(partial(_reading, folder)), Apart(partial(way, folder))
+    )

@@ -4,11 +4,9 @@ The allocator's setting is one of a process (runner/engine/allocator.py), so tha
 process of its own; they work in turn.
 """
 
-import multiprocessing
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from models.resnet_cifar import BasicBlock, CifarResNet
 from pruners.base import Batch
+from runner.bench.apart import Apart
 from runner.bench.figures import Figure
 from runner.bench.timing import seconds
 from runner.bench.training import images_of, net, pairs
@@ -34,16 +33,18 @@ def evaluation_figure(rounds: int, images: int = IMAGES) -> Figure:
     Raises:
         RuntimeError: the ways do not agree to the last bit.
     """
-    with _worker(_ours, images) as ours, _worker(_before, images) as before:
-        took: list[tuple[float, float]] = []
-        for i in range(rounds + 1):  # the first one is a warm-up
-            order = (ours, before) if i % 2 else (before, ours)
-            found = {each: each() for each in order}
-            if found[ours][1] != found[before][1]:
-                raise RuntimeError(
-                    f"two ways to evaluate one net differ: {found[ours][1]}, {found[before][1]}"
-                )
-            took.append((found[ours][0], found[before][0]))
+    ours, before = (Apart(partial(_timed, way, images)) for way in (_ours, _before))
+    took: list[tuple[float, float]] = []
+    for i in range(rounds + 1):  # the first one is a warm-up
+        order = (ours, before) if i % 2 else (before, ours)
+        found = {each: each() for each in order}
+        if found[ours][1] != found[before][1]:
+            raise RuntimeError(
+                f"two ways to evaluate one net differ: {found[ours][1]}, {found[before][1]}"
+            )
+        took.append((found[ours][0], found[before][0]))
+    ours.close()
+    before.close()
     value, rival = (statistics.median(each) for each in zip(*took[1:], strict=True))
     ratio = statistics.median(old / new for new, old in took[1:])
     return Figure(
@@ -56,43 +57,17 @@ def evaluation_figure(rounds: int, images: int = IMAGES) -> Figure:
     )
 
 
-Timed = tuple[float, Evaluation]
-
-
-@contextmanager
-def _worker(
+def _timed(
     work: Callable[[int], Callable[[], Evaluation]], images: int
-) -> Iterator[Callable[[], Timed]]:
-    """Yield a function that lets a process of its own work once and returns seconds and result."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(
-        target=_serve, args=(there, work, images, torch.get_num_threads()), daemon=True
-    )
-    process.start()
-    there.close()
+) -> Callable[[], tuple[float, Evaluation]]:
+    """Return work that returns its seconds and its result."""
+    once = work(images)
 
-    def once() -> Timed:
-        here.send(True)
-        took: Timed = here.recv()
-        return took
+    def timed() -> tuple[float, Evaluation]:
+        found: list[Evaluation] = []
+        return seconds(lambda: found.append(once())), found.pop()
 
-    yield once
-    here.send(False)
-    process.join()
-
-
-def _serve(
-    pipe: Connection,
-    work: Callable[[int], Callable[[], Evaluation]],
-    images: int,
-    threads: int,
-) -> None:
-    torch.set_num_threads(threads)
-    once, found = work(images), list[Evaluation]()
-    while pipe.recv():
-        took = seconds(lambda: found.append(once()))
-        pipe.send((took, found.pop()))
+    return timed
 
 
 def _ours(images: int) -> Callable[[], Evaluation]:

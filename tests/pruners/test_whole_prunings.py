@@ -106,11 +106,9 @@ def test_the_first_mask_is_that_of_the_prune_stage_and_the_net_stays_as_it_is(sc
     pruned = own(copy.deepcopy(net), full_masks(net), task(0.2, data)).masks
     assert same_masks(seen[0], pruned)
     assert len(seen) == 2 * 1 + TIMES and found[f"{OVERLAP}_parts"] == TIMES
-    further = own(
-        copy.deepcopy(net),
-        full_masks(net),
-        task(0.2, tuple(t[18 if isinstance(score, Force) else 6 :] for t in data)),  # type: ignore[arg-type]
-    ).masks
+    read = 18 if isinstance(score, Force) else 6
+    rest = data[0][read:], data[1][read:]
+    further = own(copy.deepcopy(net), full_masks(net), task(0.2, rest)).masks
     assert same_masks(seen[1], further)  # the next images, as many as the first read
 
 
