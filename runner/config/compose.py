@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.config.hydra_errors import translate
 from runner.config.overrides import check_overrides, conf_folders, use_folders
 from runner.config.own_parts import with_own_parts
+from runner.config.parsed_files import hydra_on
 from runner.config.plain import Plain, to_plain
 from runner.config.quoting import literal_paths
 from runner.config.schema import register
@@ -40,7 +41,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     overrides = literal_paths(overrides)
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra_on(str(CONF)):
             return with_own_parts(compose("config", overrides=overrides), overrides)
     except Exception as error:
         message = translate(error, str(CONF), overrides)
@@ -56,7 +57,7 @@ def command_config(overrides: list[str]) -> DictConfig:
     twice, which takes as long as a tiny run. Errors are those of Hydra.
     """
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_on(str(CONF)):
         cfg = compose("config", overrides=overrides, return_hydra_config=True)
     cfg.hydra.mode = RunMode.RUN
     HydraConfig.instance().set_config(cfg)
