@@ -28,19 +28,23 @@ def text_of(sources: str, words: list[str]) -> str:
         return f"{OmegaConf.to_yaml(cfg)}{flags}{OmegaConf.get_type(cfg.train)}"
 
 
-def own(folder: Path, text: str) -> tuple[Path, list[str]]:
-    """A method of the user's own, and the words that choose it."""
+def own(folder: Path, text: str) -> Path:
+    """A method of the user's own, `method=mine`."""
     path = folder / "conf" / "method" / "mine.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    return path, [f"hydra.searchpath=[file://{path.parent.parent}]", "method=mine"]
+    return path
+
+
+def search(path: Path) -> str:
+    return f"hydra.searchpath=[file://{path.parent.parent}]"
 
 
 def test_a_configuration_is_that_of_hydras_own_sources(tmp_path: Path) -> None:
     for line in (
         ["method=imc", "dataset=cifar10", "model=resnet20", "density=0.3"],
         ["hydra/launcher=slurm", "train=imc", "start=dense", "retrain=finetune"],
-        own(tmp_path, "defaults: [snip]\nlabel: mine\n")[1],
+        [search(own(tmp_path, "defaults: [snip]\nlabel: mine\n")), "method=mine"],
         ["hydra.searchpath=[pkg://hydra.conf]", "method=theory/recovery"],
     ):
         expected = text_of("Hydra's", line)
@@ -55,8 +59,14 @@ def test_a_text_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parsed == []
 
 
-def test_an_edit_is_seen_whatever_the_size_and_time_of_the_file(tmp_path: Path) -> None:
-    path, words = own(tmp_path, "defaults: [snip]\nlabel: mine\n")
+@pytest.mark.parametrize("named_by", ["--config-dir", "WINNOW_PATH"])
+def test_an_edit_is_seen_whatever_the_size_and_time_of_the_file(
+    named_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own(tmp_path, "defaults: [snip]\nlabel: mine\n")
+    words = ["method=mine", *([search(path)] if named_by == "--config-dir" else [])]
+    if named_by == "WINNOW_PATH":
+        monkeypatch.setenv("WINNOW_PATH", str(tmp_path))
     before = path.stat()
     for label in ("mine", "ours", "mine"):
         path.write_text(f"defaults: [snip]\nlabel: {label}\n")
@@ -72,6 +82,8 @@ def test_an_edit_is_seen_whatever_the_size_and_time_of_the_file(tmp_path: Path) 
     path.unlink()
     with pytest.raises(ConfigError, match="method=mine is not a choice"):
         compose_config(words)
+    path.write_text("defaults: [snip]\nlabel: back\n")
+    assert compose_config(words).method.label == "back"
 
 
 def test_what_a_caller_changes_stays_its_own() -> None:
