@@ -7,7 +7,7 @@ import torch
 
 from runner.commands.contract import performed
 from runner.config.build import build_plain, build_run
-from runner.config.compose import Composer, compose_config
+from runner.config.compose import Composer, compose_in_full
 from runner.display.progress import Watcher, display
 from runner.engine.context import RunContext
 from runner.engine.machine import Machine
@@ -39,7 +39,7 @@ def compose_run(*overrides: str) -> Run:
 
 def compose_run_in_full(*overrides: str) -> Run:
     """The run of a command line, composed as the command line does."""
-    return build_run(compose_config(list(overrides)))
+    return build_run(compose_in_full(list(overrides)))
 
 
 def needed(folder: Path, *overrides: str, density: float = 0.3) -> list[str]:

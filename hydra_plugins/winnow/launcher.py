@@ -38,7 +38,7 @@ class WinnowLauncher(Launcher):  # type: ignore[misc]  # Hydra has no types
             SweepEnded: some jobs failed or the sweep was stopped.
         """
         # Imported here because Hydra imports every plugin, even for --help.
-        from runner.config.compose import Composer
+        from runner.config.compose import compose_config
         from runner.config.overrides import search_path
         from runner.errors import ConfigError
         from runner.launch.launcher import launcher_class, make_launcher, own_options
@@ -51,8 +51,7 @@ class WinnowLauncher(Launcher):  # type: ignore[misc]  # Hydra has no types
             raise ConfigError(f"{problem}; {cls.at_a_time}")
         own = search_path(self.config.hydra.overrides.hydra)
         overrides = [[*own, *job] for job in job_overrides]
-        composer = Composer()
-        configs = [composer.config(each) for each in overrides]
+        configs = [compose_config(each) for each in overrides]
         run_sweep(make_launcher(cls, own_options(self.node)), configs, overrides)
         return [
             JobReturn(overrides=job, _return_value=0, status=JobStatus.COMPLETED)

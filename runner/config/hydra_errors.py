@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -19,6 +19,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from runner.config.interpolation import choices_with
 from runner.config.overrides import command, conf_folders, corrected_word, search_path
+from runner.config.parsed_files import hydra_on
 from runner.config.plain import to_plain
 from runner.config.quoting import override
 from runner.config.synonyms import SHARES, corrected, other_choice, other_key
@@ -190,7 +191,7 @@ def _all_keys(conf: str, overrides: list[str]) -> list[str]:
         each for each in overrides if each.partition("=")[0] in groups and "," not in each
     ]
     GlobalHydra.instance().clear()
-    with initialize_config_dir(conf, version_base="1.3"):
+    with hydra_on(conf):
         try:
             cfg = compose("config", overrides=chosen)
         except (HydraException, OmegaConfBaseException):

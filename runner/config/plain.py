@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from runner.errors import ConfigError
@@ -16,6 +16,17 @@ Plain: TypeAlias = dict[str, Any]
 def to_plain(cfg: DictConfig | ListConfig, *, resolve: bool) -> Plain:
     """The configuration as plain dicts; with `resolve`, references are replaced."""
     return cast(Plain, OmegaConf.to_container(cfg, resolve=resolve))
+
+
+def has_key(plain: Plain, key: str) -> bool:
+    """Whether `OmegaConf.select` finds a value at a key with dots; references are unresolved."""
+    node: Any = plain
+    for part in key.split("."):
+        if not isinstance(node, dict):  # a reference, or a list
+            found = OmegaConf.select(OmegaConf.create(plain), key, default=MISSING)
+            return bool(found != MISSING)
+        node = node.get(part, MISSING)
+    return bool(node != MISSING)
 
 
 def read_plain(path: Path, *, resolve: bool) -> Plain:

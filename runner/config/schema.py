@@ -6,6 +6,7 @@ so that `--help` and `--cfg` stay fast.
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -72,6 +73,7 @@ class Config:
     train_fraction: float = 1.0
 
 
+@cache
 def register() -> None:
-    """Register the types with Hydra; conf/config.yaml refers to them as `schema`."""
+    """Register the types with Hydra, once; conf/config.yaml refers to them as `schema`."""
     ConfigStore.instance().store(name="schema", node=Config)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from runner.config.compose import compose_config
 from runner.config.overrides import conf_folders
+from runner.config.parsed_files import hydra_on
 from runner.config.quoting import literal_paths
 from runner.errors import ConfigError
 from runner.paths import CONF
@@ -87,7 +87,7 @@ def sources(overrides: Sequence[str]) -> dict[Keys, Source]:
     found: dict[Keys, Source] = {}
     folders = conf_folders(overrides)
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_on(str(CONF)):
         loader = GlobalHydra.instance().config_loader()
         quoted = literal_paths(list(overrides))
         files = loader.compute_defaults_list("config", quoted, RunMode.RUN).defaults

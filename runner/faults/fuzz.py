@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, ClassVar, TypedDict
 
 from runner.config.build import build_plain, build_run
-from runner.config.compose import Composer, compose_config
+from runner.config.compose import Composer, compose_in_full
 from runner.config.environment import environment_of
 from runner.errors import ConfigError
 from runner.faults.cases import Stock, discard
@@ -129,7 +129,7 @@ def attempt(words: list[str], composer: Composer | None) -> tuple[Verdict, str]:
         if composer is not None:
             build_plain(composer.plain(words))
         else:
-            cfg = compose_config(words)
+            cfg = compose_in_full(words)
             environment_of(cfg)
             build_run(cfg)
         return Verdict.EQUAL, ""

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from runner.config.build import build_run
-from runner.config.compose import Composer
+from runner.config.compose import compose_config
 from runner.config.environment import environment_of
 from runner.config.overrides import search_path
 from runner.config.plain import to_plain
@@ -54,8 +54,7 @@ def check_sweep(words: Sequence[str], plans: bool) -> Sweep | None:
     except (HydraException, AssertionError):
         return None  # Hydra reports what it cannot read; it expands glob(...) itself
     overrides = [[*own, *job] for job in jobs]
-    composer = Composer()
-    configs = [composer.config(each) for each in overrides]
+    configs = [compose_config(each) for each in overrides]
     runs, _ = checked_runs(configs, overrides, plans)
     return Sweep(runs, overrides, environment_of(configs[0]).results_dir)
 

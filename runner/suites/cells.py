@@ -7,11 +7,10 @@ points of its series, which runner/figures/series.py draws.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from omegaconf import OmegaConf
-
 from runner.config.build import build_seeds
 from runner.config.check import OPTION_GROUPS
 from runner.config.compose import Composer, has_method, method_names
+from runner.config.plain import has_key
 from runner.config.unread import unread
 from runner.errors import ConfigError, one_of
 from runner.spec.planned import PlannedRun, plan_runs
@@ -21,7 +20,6 @@ from runner.suites.read_setting import read_settings
 from runner.suites.readings import label_as_ran
 from runner.suites.schema import Note
 
-NOTHING = object()
 # Values of the method and of its option groups apply to the entries that have them.
 OF_METHODS = tuple(f"{group}." for group in ("method", *OPTION_GROUPS))
 
@@ -126,12 +124,8 @@ def fitting_options(own: Sequence[str], further: Sequence[str], composer: Compos
     overrides = [*own, *(each for each in further if each not in options)]
     if not options or not has_method(_method(overrides), overrides):
         return set()
-    cfg = composer.config(_last_wins(overrides))
-    return {
-        option
-        for option in options
-        if OmegaConf.select(cfg, option.partition("=")[0], default=NOTHING) is not NOTHING
-    }
+    plain = composer.plain(_last_wins(overrides))
+    return {option for option in options if has_key(plain, option.partition("=")[0])}
 
 
 def make_cell(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.config.compose import Composer, compose_config
+from runner.config.compose import Composer, compose_in_full
 from runner.config.plain import to_plain
 from runner.errors import ConfigError
 
@@ -23,9 +23,8 @@ LINES = [
 def test_one_composer_gives_each_command_line_its_own_configuration() -> None:
     composer = Composer()
     for line in [*LINES, *reversed(LINES)]:  # what one line sets does not stay for another
-        expected = to_plain(compose_config(line), resolve=False)
+        expected = to_plain(compose_in_full(line), resolve=False)
         assert composer.plain(line) == expected
-        assert to_plain(composer.config(line), resolve=False) == expected
 
 
 @pytest.mark.parametrize("wrong", ["density=many", "sed=1", "train.momentun=0.9", "seed=1.5"])
@@ -33,7 +32,7 @@ def test_an_error_is_that_of_the_command_line(wrong: str) -> None:
     composer = Composer()
     composer.plain(["method=snip", "density=0.1", "seed=1"])
     messages = []
-    for compose in (composer.plain, compose_config):
+    for compose in (composer.plain, compose_in_full):
         with pytest.raises(ConfigError) as error:
             compose(["method=snip", wrong])
         messages.append(error.value.messages)

@@ -198,7 +198,7 @@ def test_an_own_folder_reaches_runs_tables_and_jobs(tmp_path: Path) -> None:
         cfg = compose_config(words)
         assert (cfg.method.name, cfg.train.lr) == ("mine", 0.05)
         assert conf_folders(words) == [CONF, folder]
-    assert Composer().config(words).method.name == "mine"
+    assert Composer().plain(words)["method"]["name"] == "mine"
     assert has_method("mine", words) and not has_method("mine")
     _, rest = launcher(["imc_table14@digits", "seeds=0", *flag, "+experiment=a"])
     names, chosen, overrides = parse_arguments(rest)

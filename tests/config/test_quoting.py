@@ -68,7 +68,7 @@ def test_a_run_uses_the_folders_that_the_command_line_names(text: str) -> None:
     env = environment(overrides)
     folders = (env.results_dir, env.cache_dir, env.data_dir)
     assert folders == tuple(Path(text, key) for key in ("results", "cache", "data"))
-    assert Composer().config([f"env.results_dir={text}"]).env.results_dir == text
+    assert Composer().plain([f"env.results_dir={text}"])["env"]["results_dir"] == text
 
 
 def test_a_run_uses_the_folders_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_a_run_uses_the_folders_that_the_environment_names(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("text", ["out/${seed}", "'out/${seed}'", "out/${oc.env:HOME}"])
 def test_an_interpolation_in_a_path_gives_an_error(text: str) -> None:
-    for composed in (compose_config, Composer().config):
+    for composed in (compose_config, Composer().plain):
         with pytest.raises(ConfigError, match="nothing in a path is replaced"):
             composed([f"env.results_dir={text}"])
 

@@ -24,7 +24,7 @@ RESNET = ("dataset=digits", "dataset.size=12", "model=resnet20", "model.depth=8"
 RESNET += ("train_fraction=0.1", "train.scale=0.00625")
 FINDINGS = ("accuracy", "test_loss", "kept", "report", "flops")
 IMC = ("method.spectrum.steps=3", "method.spectrum.probes=2", "method.hessian.n_samples=32")
-IMC += ("method.lipschitz.directions=1",)
+IMC += ("method.gap.steps=3", "method.lipschitz.directions=1")
 # Options that make a method quick, and the portrait of its result
 MORE = {
     "dense": ("portrait=curvature", "portrait.draws=1", "portrait.images=32"),

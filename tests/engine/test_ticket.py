@@ -27,6 +27,7 @@ RUNS = {
         "retrain=rewind",
         "method.spectrum.probes=1",
         "method.spectrum.steps=4",
+        "method.gap.steps=4",
         "method.lipschitz.directions=1",
     ],
 }

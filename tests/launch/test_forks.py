@@ -223,7 +223,7 @@ def test_where_forks_fail_jobs_are_processes_and_a_note_says_why(
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "snip": ("density=0.3",),
-    "imc": ("method.spectrum.probes=1", "method.spectrum.steps=3"),
+    "imc": ("method.spectrum.probes=1", "method.spectrum.steps=3", "method.gap.steps=3"),
 }
 
 
