@@ -33,7 +33,7 @@ from runner.spec.identity import run_id, stage_keys
 from runner.suites.expand import expand
 
 # prune and train, with the record in results
-MINE = ["method=snip", "density=0.5", *SMALL]
+MINE = ["method=snip", "density=0.5", "method.overlap=null", *SMALL]
 # a run in the same cache, with its record in another directory
 OTHERS = ["method=dense", *SMALL, "seed=1"]
 

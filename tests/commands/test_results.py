@@ -262,7 +262,7 @@ def test_every_template_is_printed_somewhere() -> None:
 # Numbers that templates and documents may type: of tables, figures and seeds, of steps, epochs,
 # layers and images, settings, the papers' statements, and levels. None was measured here.
 TYPED = {
-    "benchmark": "1 2 5 10 50 60,000 100 300",
+    "benchmark": "1 2 5 10 20 50 6,000 60,000 100 300",
     "benchmark_rate": "0.02 0.03 0.1 0.3",
     "imc_reading": "1 2 5 6 10 11 20 25 50 100 128 400 512",
     "imc": "0.001 0.05 0.1 0.2 1 14 160 2 20 23 3 30 32 360 4 5 6",

@@ -449,7 +449,8 @@ def test_methods_that_prune_a_trained_net_accept_loaded_weights(
 ) -> None:
     run = compose_run(*method, "density=0.2", "train.scale=0.0125", *NET, f"start.weights={file}")
     record, found = perform_run(run, machine(tmp_path))
-    assert [(s["name"], s["epochs"]) for s in record["stages"]] == [
+    essential = {stage.name for stage in run.essential}
+    assert [(s["name"], s["epochs"]) for s in record["stages"] if s["name"] in essential] == [
         ("dense", 0),
         ("prune", 0),
         ("train", 2),

@@ -219,4 +219,4 @@ def test_the_options_of_rounds_and_of_other_starts_are_those_of_all_scores() -> 
     words = ["schedule.iterations=60", "method.score.revive=false", "start=dense"]
     run = compose_run("method=force", *SMALL, *words, "retrain=finetune")
     assert run.stage("prune").component.schedule.iterations == 60
-    assert [stage.name for stage in run.stages] == ["dense", "prune", "train"]
+    assert [stage.name for stage in run.essential] == ["dense", "prune", "train"]

@@ -408,7 +408,7 @@ def test_invalid_options_are_rejected(options: dict[str, object], message: str) 
 
 def test_a_run_prunes_once_and_fine_tunes_for_160_epochs_at_the_papers_rate() -> None:
     run = compose_run("method=obd", "dataset=cifar10", "model=resnet20", "train=imc", "density=0.1")
-    assert [s.name for s in run.stages] == ["dense", "prune", "train"]
+    assert [s.name for s in run.essential] == ["dense", "prune", "train"]
     assert run.stage("prune").component.score == Obd("ggn_rademacher")
     train = run.stage("train")
     assert train.start == Start("dense") and train.masks == "prune" and train.recipe is not None
