@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 import torch
 from PIL import Image
 from torch import Generator
@@ -92,16 +93,12 @@ def _image_folder(folder: Path) -> Callable[[], None]:
 
 def _decoding(folder: Path) -> Callable[[], None]:
     """Return a function that decodes the files, which are in memory, as fast as in a run."""
-    from torchvision.io import decode_jpeg, read_file
-
     keep_freed_memory()
-    torch.set_num_threads(1)
-    part = files(folder)
-    contents = [read_file(str(folder / each.decode())) for each in part.names]
+    contents = [(folder / each.decode()).read_bytes() for each in files(folder).names]
 
     def decode() -> None:
         for content in contents:
-            decode_jpeg(content)
+            simplejpeg.decode_jpeg(content)
 
     return decode
 
@@ -113,7 +110,7 @@ def decode_comparison(name: str, device: torch.device) -> Comparison:
 
 
 def limit_of_decoding(name: str, device: torch.device) -> Comparison:
-    """Compare with libjpeg-turbo alone, as torchvision.io has it, on the same files in memory."""
+    """Compare with libjpeg-turbo alone, as simplejpeg has it, on the same files in memory."""
     return _compared(name, "libjpeg-turbo decoding of the same files, in memory", _decoding)
 
 
