@@ -66,9 +66,7 @@ def counted_layers(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, L
     positions: dict[str, int] = {}  # weight name -> output positions over all uses of the layer
     # This takes 0.4 s for a ResNet-50. Tensors without data would need no arithmetic, but PyTorch
     # computes their shapes with its compiler, which takes seconds to import.
-    shadow = copy.deepcopy(model).to_empty(device="cpu").eval()
-    for tensor in (*shadow.parameters(), *shadow.buffers()):
-        tensor.detach().zero_()
+    shadow = _of_zeros(model)
     weights = {}
     for path, module in shadow.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -78,6 +76,21 @@ def counted_layers(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, L
     with torch.no_grad():
         shadow(torch.zeros((1, *shape), dtype=next(shadow.parameters()).dtype))
     return {name: Layer(weights[name], times) for name, times in positions.items()}
+
+
+def _of_zeros(model: nn.Module) -> nn.Module:
+    """A copy on the CPU with zeros in place of all values, in eval mode.
+
+    `Module.to_empty` would import PyTorch's compiler for a network on the meta device.
+    """
+    shadow = copy.deepcopy(model).eval()
+    for module in shadow.modules():
+        for name, parameter in [*module.named_parameters(recurse=False)]:
+            zeros = torch.zeros(parameter.shape, dtype=parameter.dtype)
+            module.register_parameter(name, nn.Parameter(zeros, requires_grad=False))
+        for name, buffer in [*module.named_buffers(recurse=False)]:
+            module.register_buffer(name, torch.zeros(buffer.shape, dtype=buffer.dtype))
+    return shadow
 
 
 def _note_positions(

@@ -133,6 +133,12 @@ def test_a_repeated_command_says_that_the_run_is_done_and_when_and_imports_no_to
     assert not {"torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib"} & loaded
 
 
+def test_a_run_does_not_import_the_compiler_of_torch(dirs: list[str]) -> None:
+    loaded, done = modules("import run; run.main()", *FAST, *dirs)
+    assert "test accuracy" in done.stdout, done.stderr
+    assert "torch" in loaded and "sympy" not in loaded  # it takes half a second
+
+
 def test_a_command_composes_its_configuration_once(dirs: list[str]) -> None:
     call = (
         "import run\n    import hydra._internal.config_loader_impl as hydras\n"
