@@ -16,7 +16,7 @@ from runner.bench import memory as bench_memory
 from runner.bench import memory_by_classes as bench_classes
 from runner.bench import spectrum as bench_spectrum
 from runner.bench import start_up
-from runner.bench.convolutions import limit_comparison
+from runner.bench.convolutions import limit_comparison, limit_in_bf16
 from runner.bench.decoding import decode_comparison, limit_of_decoding
 from runner.bench.evaluation import evaluation_figure
 from runner.bench.figures import Figure
@@ -167,6 +167,7 @@ def _throughput(setting: Setting) -> Iterator[Figure]:
 PARTS: dict[str, Part] = {
     "train_cpu_fp32": on_cpu(lambda device: tutorial_comparison("train_cpu_fp32", device, *LARGE)),
     "limit_cpu_fp32": on_cpu(partial(limit_comparison, "limit_cpu_fp32")),
+    "limit_cpu_bf16": compared(partial(limit_in_bf16, "limit_cpu_bf16")),
     "eval_vs_before": Part(lambda setting: [evaluation_figure(setting.rounds)], on_cpu=True),
     "eval_limit": compared(evaluation_comparisons),
     "synflow_limit": Part(lambda setting: synflow_figures(setting.device, setting.rounds), True),
