@@ -55,6 +55,7 @@ from pruners.selection.source import Balanced, Examples
 
 AUTO = "auto"
 USUAL = 16  # parts of the images, or further samples of them
+SIMULATIONS = GROUPS + 2  # of the exact mask: by all parts, without each group, and for the check
 ENOUGH = 0.001  # standard error of a simulated overlap
 USUAL_PRUNINGS = GROUPS  # with further images, each of which costs a whole schedule
 
@@ -166,6 +167,7 @@ class Sample:
         masks: of the layers to prune.
         parts: number of parts or further samples, if there are as many.
         similar: overlaps of the masks with those of further samples, once they are measured.
+        simulated: number of simulations of the exact mask so far, for the progress.
     """
 
     ranking: Ranking
@@ -176,6 +178,7 @@ class Sample:
     density: float
     parts: int
     similar: list[float] = field(default_factory=list)
+    simulated: int = 0
 
     def measured(self) -> tuple[Scores, list[Spread]]:
         """The scores of all images before their last step, and the spreads of groups of parts."""
@@ -267,7 +270,10 @@ class Sample:
         return predicted - found
 
     def _expected(self, scores: Scores, draw: Callable[[], Masks]) -> dict[str, Finding]:
-        return expected_overlap(self.chosen(scores), draw, ENOUGH)
+        found = expected_overlap(self.chosen(scores), draw, ENOUGH)
+        self.simulated += 1
+        self.task.progress(self.simulated, SIMULATIONS, "simulations of the exact mask")
+        return found
 
     def _draws(
         self, estimate: Scores, spread: Spread, parts: int, again: bool = False
