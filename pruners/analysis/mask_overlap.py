@@ -55,9 +55,9 @@ from pruners.selection.source import Balanced, Examples
 
 AUTO = "auto"
 USUAL = 16  # parts of the images, or further samples of them
-SIMULATIONS = GROUPS + 2  # of the exact mask: by all parts, without each group, and for the check
-ENOUGH = 0.001  # standard error of a simulated overlap
 USUAL_PRUNINGS = GROUPS  # with further images, each of which costs a whole schedule
+SIMULATIONS = GROUPS + 2  # of the exact mask: by all parts, without each group, and for the check
+ENOUGH = 0.001  # standard error at which a simulation ends
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class MaskOverlap:
     def __post_init__(self) -> None:
         if self.density is not None and not 0 < self.density <= 1:
             raise ValueError(f"method.mask_overlap.density={self.density:g} must be in (0, 1]")
-        if self.parts == AUTO:  # equal to the same number, whoever chose it
+        if self.parts == AUTO:  # the stage has the cache key of the same number
             object.__setattr__(self, "optional", True)
             object.__setattr__(self, "parts", USUAL if self.by_scores else USUAL_PRUNINGS)
         if self.parts is None or self.optional:

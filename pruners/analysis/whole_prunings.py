@@ -74,9 +74,13 @@ class Prunings:
     done: int = 0
 
     def measured(self, most: int) -> dict[str, Finding]:
-        """`mask_overlap` with its errors, from at most `most` further samples; {} without them."""
+        """`mask_overlap` with its errors and the number of further samples, at most `most`.
+
+        With fewer than two of them, there is only their number.
+        """
         assert self.pruner.source is not None
-        start, total = self.task.rng.get_state(), 2 * most + 1
+        # the first mask, those of further samples, and that of all of these together
+        start, total = self.task.rng.get_state(), most + 2
 
         def mask(part: Part, score: Any) -> Masks:
             self.task.rng.set_state(start)

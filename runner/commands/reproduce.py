@@ -29,11 +29,11 @@ def reproduce(words: list[str], console: Console) -> int:
     tables, place = load(words)
     machine, threads = place.machine, place.env.threads
     jobs = unique_jobs(tables)
-    wanted = [Wanted(machine.save_predictions, job.required) for job in jobs]
+    predicts = machine.save_predictions
     missing = [
         job
-        for job, own in zip(jobs, wanted, strict=True)
-        if not is_done(machine.results_dir, job.run_id, own)
+        for job in jobs
+        if not is_done(machine.results_dir, job.run_id, Wanted(predicts, job.required))
     ]
     if problems := problems_of_all([job.run for job in missing], machine):
         raise ConfigError(*problems)

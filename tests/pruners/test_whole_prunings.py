@@ -101,8 +101,11 @@ def test_the_first_mask_is_that_of_the_prune_stage_and_the_net_stays_as_it_is(sc
             return masking
 
     watched = Seeing(**{f.name: getattr(own, f.name) for f in fields(own)})
-    found = Prunings(watched, net, full_masks(net), task(0.2, data)).measured(TIMES)
+    steps = list[tuple[int, int]]()
+    where = task(0.2, data, progress=lambda done, total, _: steps.append((done, total)))
+    found = Prunings(watched, net, full_masks(net), where).measured(TIMES)
     assert unchanged()
+    assert steps == [(done, TIMES + 2) for done in range(1, TIMES + 3)]
     pruned = own(copy.deepcopy(net), full_masks(net), task(0.2, data)).masks
     assert same_masks(seen[0], pruned)
     assert len(seen) == 2 * 1 + TIMES and found[f"{OVERLAP}_parts"] == TIMES
