@@ -3,7 +3,6 @@
 import contextlib
 import json
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,12 +17,12 @@ from runner.data.base import Data
 from runner.display.loggers import Log, Logger
 from runner.display.progress import NO_LOG, Watcher, display
 from runner.display.summary import closing_of, summary, summary_line
+from runner.engine.beside import ends_run, left_out, not_delivered, run_or_leave_out
 from runner.engine.context import RunContext
 from runner.engine.data_checks import checked_data
 from runner.engine.distributed import LOST, is_lost
-from runner.engine.divergence import is_diverged
+from runner.engine.failure import TRACEBACK, write_failure
 from runner.engine.machine import Machine, prepare
-from runner.engine.out_of_memory import describe
 from runner.engine.predictions import predictions
 from runner.engine.preflight import check
 from runner.engine.profile import PROFILE, measuring, shares
@@ -31,7 +30,6 @@ from runner.engine.record import make_record
 from runner.engine.shared_folders import checked_by_all
 from runner.engine.signals import StopRequest, stop_requests
 from runner.engine.stage_meta import DoneStage
-from runner.engine.stages import run_stage
 from runner.engine.store import Store
 from runner.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STOPPED, Damaged, Stopped
 from runner.files import clear_leftovers, sha256, write_bytes
@@ -188,8 +186,9 @@ def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
         record = perform(context, attempt.run_id)
         if first:
             write_record(attempt.record, record)
-            with contextlib.suppress(OSError):
-                (folder / "traceback.txt").unlink()
+            if not left_out(request.run, record):
+                with contextlib.suppress(OSError):
+                    (folder / TRACEBACK).unlink()
         _end(watcher, stop, record["status"], record)
     except Stopped:
         _end(watcher, stop, "stopped")
@@ -201,16 +200,15 @@ def _observed(attempt: _Attempt, watcher: Watcher, stop: StopRequest) -> int:
     except Exception as error:
         if stop.interrupted:  # a library has turned the interrupt into another error
             raise KeyboardInterrupt from error
-        message, details = describe(error, request.config.values)
-        if is_lost(error):
-            message = LOST
-        path = folder / "traceback.txt"
-        text = traceback.format_exc() + details
-        with contextlib.suppress(OSError):  # a full disk can be what failed
-            write_bytes(path, text.encode(errors="replace"))
+        message, path = write_failure(folder, error, request.config.values)
+        with contextlib.suppress(OSError):
             _end(watcher, stop, "failed")
         watcher.shown.close()
         say(f"failed: {attempt.run_id}: {message}\n  where: {path}")
+        return EXIT_FAILED
+    if lacking := not_delivered(request.run, record):
+        watcher.shown.close()
+        say(f"failed: {attempt.run_id} is done without {', '.join(lacking)}")
         return EXIT_FAILED
     return 0
 
@@ -244,20 +242,24 @@ def perform(context: RunContext, identity: str) -> Record:
 def _perform(context: RunContext, identity: str) -> Record:
     clock, started = time.monotonic(), _now()
     stages: list[DoneStage] = []
+    ended = False
     for stage in context.run.stages:
         with measuring(context.machine.profile):
-            meta, cached = run_stage(context, stage)
+            found = run_or_leave_out(context, stage)
+        if found is None:
+            continue
+        meta, cached = found
         context.watcher.restore(stage.name, meta["history"])
         key = context.keys[stage.name]
         stages.append({**meta, "name": stage.name, "key": key, "cached": cached})
         if context.machine.group.any(context.stop()):
             raise Stopped
-        if is_diverged(meta):
+        if ended := ends_run(stage, meta):
             break
     series: dict[str, Sequence[float]] = {
         name: numbers for meta in stages for name, numbers in meta.get("series", {}).items()
     }
-    if context.machine.save_predictions and not is_diverged(meta):  # in every process
+    if context.machine.save_predictions and not ended:  # in every process
         series |= predictions(context, stages)
     record = make_record(context, stages, identity, time.monotonic() - clock, started, _now())
     record["provenance"][FILES] = _write_files(context, identity, series)

@@ -24,11 +24,11 @@ def describe(error: Exception, values: Mapping[str, Any]) -> tuple[str, str]:
     else:
         return f"{type(error).__name__}: {error}", ""
     batches = ", ".join(f"{key}={value}" for key, value in _batches(values))
+    smaller = f" smaller batches ({batches}), which is another experiment if it is the training's;"
     remedy = (
         "  what to change: in a stage that scores or measures, a smaller env.memory_gb, which"
-        f" changes only rounding; smaller batches ({batches}), which is another experiment if"
-        " it is the training's; fewer jobs at a time (hydra.launcher.jobs_per_gpu on GPUs,"
-        " hydra.launcher.slots on CPUs); or more memory"
+        f" changes only rounding;{smaller if batches else ''} fewer jobs at a time"
+        " (hydra.launcher.jobs_per_gpu on GPUs, hydra.launcher.slots on CPUs); or more memory"
     )
     return f"{where}: {first}\n{remedy}", details
 

@@ -43,21 +43,22 @@ def make_record(
 ) -> Record:
     """The record of a run whose stages are all done, or whose last stage in `stages` diverged.
 
-    A diverged run has no result: its accuracies, test loss and density are None.
+    Measurements beside the run can be missing, or have no result. A diverged run has none: its
+    accuracies, test loss and density are None.
 
     Raises:
         RuntimeError: the density reached is not the requested one.
     """
-    run, divergence = context.run, stages[-1][ENTRY]
-    final = None if divergence else final_stage(run)
+    run = context.run
+    essential = [meta for meta in stages if not run.stage(meta["name"]).extra]
+    final = None if essential[-1][ENTRY] else final_stage(run)
     counts = _counts(context, final)
     _check_density(run, counts, identity)
-    trained = [meta for meta in stages if meta["history"] and not divergence]
-    essential = {stage.name for stage in run.essential}
+    trained = [meta for meta in stages if meta["history"] and final]
     return {
         "schema": SCHEMA,
         "run_id": identity,
-        "status": DIVERGED if divergence else "done",
+        "status": DIVERGED if essential[-1][ENTRY] else "done",
         **_settings(run),
         **_narrowed(run),
         **_own_files(context),
@@ -66,10 +67,10 @@ def make_record(
         **_accuracies(trained[-1]["history"] if trained else []),
         **_epochs(run),
         "scale": run.scale,
-        "runtime_s": round(sum(m["seconds"] for m in stages if m["name"] in essential), 3),
+        "runtime_s": round(sum(meta["seconds"] for meta in essential), 3),
         "wall_s": round(wall_s, 3),
         "stages": [_stage_row(meta, Origins.of(stages)) for meta in stages],
-        "report": _report(stages),
+        "report": _findings(stages) | _divergence(essential[-1]),
         "provenance": provenance_of(context, stages, started, finished),
     }
 
@@ -122,10 +123,9 @@ def _stage_row(meta: DoneStage, origins: Origins) -> RecordedStage:
     return row
 
 
-def _report(stages: Sequence[DoneStage]) -> dict[str, Finding]:
-    """The findings of all stages, and those on a divergence."""
-    found = {key: value for meta in stages for key, value in meta["report"].items()}
-    return found | _divergence(stages[-1])
+def _findings(stages: Sequence[DoneStage]) -> dict[str, Finding]:
+    """The findings of all stages."""
+    return {key: value for meta in stages for key, value in meta["report"].items()}
 
 
 def _divergence(last: DoneStage) -> dict[str, Finding]:

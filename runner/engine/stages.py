@@ -179,7 +179,7 @@ def plan(run: Run, machine: Machine, keys: dict[str, str] | None = None) -> list
     cached = [is_cached(run, stage, store, keys[stage.name]) for stage in run.stages]
     if True in cached and False in cached[cached.index(True) :]:
         for i, stage in enumerate(run.stages):
-            if cached[i] and is_diverged(store.meta(keys[stage.name])):
+            if cached[i] and not stage.extra and is_diverged(store.meta(keys[stage.name])):
                 cached[i:] = [True] * len(cached[i:])
                 break
     return [
