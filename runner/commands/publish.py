@@ -66,7 +66,7 @@ def publish(words: list[str], console: Console, published: Path = PUBLISHED) -> 
         line = published_line(words_of_line, listed, composer)
         runs = [_gather(job, line, [published, results_dir]) for job in line.jobs]
         _refuse(line, runs)
-        _pack(published / "records" / f"{line.name}.jsonl", [run for run in runs if run])
+        _pack(published / "records" / f"{line.name}.jsonl", line.jobs, runs)
         _add_to_index(published / INDEX, section, line.words)
         if line.page:
             console.print(_write_page(line.page, published / section), markup=False, soft_wrap=True)
@@ -144,18 +144,34 @@ def _refuse(line: PublishedLine, runs: Sequence[StoredRun | None]) -> None:
         )
 
 
-def _pack(path: Path, runs: Sequence[StoredRun]) -> None:
+def _pack(path: Path, jobs: Sequence[PlannedRun], runs: Sequence[StoredRun | None]) -> None:
     """Add runs to a packed file. A run that is in it stays, unless it lacks a part that is read.
 
     Raises:
-        ConfigError: the configuration of an added run does not give its run id.
+        ConfigError: the configuration of an added run does not give its run id, or a published run
+            with the part that is missing has another result.
     """
     own = read_lines(path)
-    fresh = [run for run in runs if _lacks(own.get(run.run_id), run)]
+    fresh = [
+        run
+        for job, run in zip(jobs, runs, strict=True)
+        if run and _lacks(own.get(job.run_id), run, job.required)
+    ]
     for run in fresh:
         if not _reproducible(run):
             raise ConfigError(f"{run.run_id}: its stored configuration does not give this run id")
+        if run.run_id in own and _result(own[run.run_id]["record"]) != _result(run.record):
+            raise ConfigError(
+                f"{run.run_id}: its published record lacks a measurement that the line requests,"
+                " and the record that has it is of another result; remove the run from"
+                f" {path} first if the new one is to replace it"
+            )
     write_lines(path, {run.run_id: as_line(run, _config(run)) for run in fresh})
+
+
+def _result(record: Mapping[str, Any]) -> tuple[object, ...]:
+    """What two runs of one identity have in common if they computed the same numbers."""
+    return tuple(record[key] for key in ("status", "accuracy", "test_loss", "kept"))
 
 
 def _reproducible(run: StoredRun) -> bool:
@@ -166,10 +182,12 @@ def _reproducible(run: StoredRun) -> bool:
         return False
 
 
-def _lacks(own: Mapping[str, Any] | None, run: StoredRun) -> bool:
-    """Whether a file lacks a run, its series or its history."""
+def _lacks(own: Mapping[str, Any] | None, run: StoredRun, required: frozenset[str]) -> bool:
+    """Whether a file lacks a run, its series, its history, or a measurement by its cache key."""
     return own is None or bool(
-        (run.series and "series" not in own) or (run.history and "history" not in own)
+        (run.series and "series" not in own)
+        or (run.history and "history" not in own)
+        or required - {stage["key"] for stage in own["record"]["stages"]}
     )
 
 

@@ -17,6 +17,7 @@ from runner.commands.publish import publish
 from runner.commands.published import page_name, published_line, read_index
 from runner.config.compose import compose_config
 from runner.errors import ConfigError
+from runner.records.folders import record_path
 from runner.records.packed import as_line, read_lines, write_lines
 from runner.records.stored import StoredRun
 from runner.spec.planned import PlannedRun
@@ -260,6 +261,36 @@ def test_a_history_that_was_not_published_is_refused_unless_it_is_of_the_same_me
     (results / "metrics.jsonl").write_text(saved)
     ship(tmp_path, words)
     assert all("history" in run for run in read_lines(file).values())
+
+
+def test_a_requested_measurement_is_added_to_a_published_run_of_the_same_result(
+    tmp_path: Path,
+) -> None:
+    words = ["method=snip", "density=0.5", "model=mlp", "train.scale=0.0123"]
+    results, file = tmp_path / "results", "+".join(words)
+    jobs = published_line(" ".join(words), [" ".join(words)], COMPOSER).jobs
+    measured(results, list(jobs))
+    published = ship(tmp_path, words)
+    (name,) = packed(published, file)
+    more = published_line(" ".join([*words, "method.overlap=8"]), [], COMPOSER).jobs[0]
+    (key,) = more.required
+    path = record_path(results, name)
+    plain = json.loads(path.read_text())
+    stages = [
+        {**stage, "key": key} if stage["name"] == "mask_overlap" else stage
+        for stage in plain["stages"]
+    ]
+    for loss in (0.6, 0.5):
+        write(results, {**plain, "stages": stages, "test_loss": loss})
+        file_of_both = published / "records" / f"{file}.jsonl"
+        shutil.copy(file_of_both, published / "records" / f"{file}+method.overlap=8.jsonl")
+        if loss != plain["test_loss"]:
+            with pytest.raises(ConfigError, match=f"{name}: .* lacks a measurement .* another"):
+                ship(tmp_path, [*words, "method.overlap=8"])
+        else:
+            ship(tmp_path, [*words, "method.overlap=8"])
+    (run,) = packed(published, f"{file}+method.overlap=8").values()
+    assert key in {stage["key"] for stage in run["record"]["stages"]}
 
 
 def test_words_of_the_machine_are_not_published(tmp_path: Path) -> None:
