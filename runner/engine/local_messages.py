@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
+
+from runner.engine.messages import Numbers
 
 HEADER = struct.Struct("<QQ")  # number of the message, bytes of its tensor
 RANK = struct.Struct("<I")  # the first bytes of a connection
@@ -27,15 +30,15 @@ PATH_BYTES = 128  # more than the path of a socket can have on any system
 BUSY = 0.0002  # seconds of asking before a process sleeps: some times as long as waking it takes
 
 
-@dataclass
+@dataclass(eq=False)
 class _Exchange:
-    """The messages of two processes to each other, as far as they have not been transferred."""
+    """Messages of one size between two processes; its buffers are used again and again."""
 
     peer: int
     connection: socket.socket
-    header: bytes  # of both messages
-    sending: memoryview  # the bytes that are left
-    arriving: memoryview  # the whole message to be received
+    ours: bytearray  # header and content
+    theirs: bytearray
+    sent: int = 0
     arrived: int = 0
 
     def advance(self) -> bool:
@@ -45,38 +48,59 @@ class _Exchange:
             DistNetworkError: the other process has ended.
             RuntimeError: it sends something else, as the processes do not call the same.
         """
+        size = len(self.ours)
         try:
-            if len(self.sending):
-                self.sending = self.sending[self.connection.send(self.sending) :]
+            if self.sent < size:
+                self.sent += self.connection.send(memoryview(self.ours)[self.sent :])
         except BlockingIOError:
             pass
         except OSError as error:
             raise self._lost() from error
         try:
-            if self.arrived < len(self.arriving):
+            if self.arrived < size:
                 self._receive()
         except BlockingIOError:
             pass
         except OSError as error:
             raise self._lost() from error
-        return not len(self.sending) and self.arrived == len(self.arriving)
+        return self.sent == self.arrived == size
 
     def _receive(self) -> None:
-        count = self.connection.recv_into(self.arriving[self.arrived :])
+        count = self.connection.recv_into(memoryview(self.theirs)[self.arrived :])
         if not count:
             raise self._lost()
         before, self.arrived = self.arrived, self.arrived + count
         if before < HEADER.size <= self.arrived:
-            header = self.arriving[: HEADER.size].tobytes()
-            if header != self.header:
-                (number, size), (ours, expected) = map(HEADER.unpack, (header, self.header))
+            theirs, ours = HEADER.unpack_from(self.theirs), HEADER.unpack_from(self.ours)
+            if theirs != ours:
                 raise RuntimeError(
-                    f"process {self.peer} sends message {number} of {size} bytes, and this one"
-                    f" message {ours} of {expected}"
+                    f"process {self.peer} sends message {theirs[0]} of {theirs[1]} bytes, and this"
+                    f" one message {ours[0]} of {ours[1]}"
                 )
 
     def _lost(self) -> Exception:
         return dist.DistNetworkError(f"process {self.peer} has closed its connection")
+
+
+@dataclass(eq=False)
+class _Round:
+    """The exchanges of one size with all processes.
+
+    A layer of BatchNorm sends messages of one size in every step. After the passes over its values
+    the caches hold nothing of this module, so that each operation takes some times as long as in
+    a loop: the less there is to do for a message, the better.
+    """
+
+    exchanges: list[_Exchange]
+    contents: list[NDArray[np.uint8]]  # of all processes in their order, views of the buffers
+    own: NDArray[np.uint8]
+
+    def transfer(self, number: int) -> None:
+        """Send the content of `own` as the message of that number, and receive the others."""
+        for each in self.exchanges:
+            HEADER.pack_into(each.ours, 0, number, len(self.own))
+            each.sent = each.arrived = 0
+        _complete(self.exchanges)
 
 
 @dataclass(eq=False)
@@ -90,6 +114,7 @@ class LocalMessages:
     rank: int
     connections: dict[int, socket.socket]
     _number: int = field(default=0, init=False)  # of messages so far
+    _rounds: dict[int, _Round] = field(default_factory=dict, init=False)  # by bytes
 
     def __deepcopy__(self, memo: object) -> "LocalMessages":
         """The same connections, for a copy of a net that uses them."""
@@ -102,19 +127,45 @@ class LocalMessages:
             DistNetworkError: another process has ended.
             RuntimeError: the processes do not call the same.
         """
+        parts = self._exchanged(own.contiguous().view(-1).view(torch.uint8).numpy())
+        found = own.new_empty(len(parts), *own.shape)
+        for row, part in zip(found.view(len(parts), -1).view(torch.uint8), parts, strict=True):
+            row.numpy()[:] = part
+        return found
+
+    def summed(self, own: Numbers) -> Numbers:
+        """The sum of the arrays of all processes, in their order: all have equal bits.
+
+        Raises:
+            DistNetworkError, RuntimeError: as `gathered`.
+        """
+        first, *others = self._exchanged(own.reshape(-1).view(np.uint8))
+        total: Numbers = first.view(own.dtype).reshape(own.shape).copy()
+        for each in others:
+            total += each.view(own.dtype).reshape(own.shape)
+        return total
+
+    def _exchanged(self, own: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """The bytes of all processes in their order, until the next message of this size."""
         self._number += 1
-        header = HEADER.pack(self._number, own.nbytes)
-        messages = np.empty((len(self.connections) + 1, HEADER.size + own.nbytes), np.uint8)
-        messages[self.rank, : HEADER.size] = np.frombuffer(header, np.uint8)
-        contents = torch.from_numpy(messages)[:, HEADER.size :].view(own.dtype)
-        contents[self.rank] = own.reshape(-1)
-        _complete(
-            [
-                _Exchange(peer, connection, header, messages[self.rank].data, messages[peer].data)
-                for peer, connection in self.connections.items()
-            ]
+        found = self._rounds.get(len(own))
+        if found is None:
+            found = self._rounds[len(own)] = self._new_round(len(own))
+        found.own[:] = own
+        found.transfer(self._number)
+        return found.contents
+
+    def _new_round(self, size: int) -> _Round:
+        """Buffers for messages of `size` bytes."""
+        ours = bytearray(HEADER.size + size)
+        theirs = {peer: bytearray(HEADER.size + size) for peer in self.connections}
+        buffers = [ours if peer == self.rank else theirs[peer] for peer in range(len(theirs) + 1)]
+        contents = [np.frombuffer(each, np.uint8, offset=HEADER.size) for each in buffers]
+        return _Round(
+            [_Exchange(peer, c, ours, theirs[peer]) for peer, c in self.connections.items()],
+            contents,
+            contents[self.rank],
         )
-        return contents.view(len(contents), *own.shape)
 
     def close(self) -> None:
         """Close the connections."""
@@ -125,17 +176,17 @@ class LocalMessages:
 def _complete(exchanges: list[_Exchange]) -> None:
     """Transfer all messages."""
     until = time.perf_counter() + BUSY
-    while exchanges := [each for each in exchanges if not each.advance()]:
+    while left := [each for each in exchanges if not each.advance()]:
         if time.perf_counter() > until:
-            _sleep(exchanges)
+            _sleep(left)
 
 
 def _sleep(exchanges: Sequence[_Exchange]) -> None:
     """Wait until something can be sent or received."""
     waiting = select.poll()
     for each in exchanges:
-        arriving = each.arrived < len(each.arriving)
-        events = select.POLLIN * arriving | select.POLLOUT * bool(len(each.sending))
+        arriving, sending = each.arrived < len(each.theirs), each.sent < len(each.ours)
+        events = select.POLLIN * arriving | select.POLLOUT * sending
         waiting.register(each.connection, events)
     waiting.poll()
 

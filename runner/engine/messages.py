@@ -5,8 +5,13 @@ Large ones, such as gradients, go through the collectives of torch.distributed.
 
 from typing import Protocol
 
+import numpy as np
+import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
+
+Numbers = NDArray[np.float64]
 
 
 class Messages(Protocol):
@@ -14,6 +19,9 @@ class Messages(Protocol):
 
     def gathered(self, own: Tensor) -> Tensor:
         """The tensors of all processes (size, ...), of one shape and type, in their order."""
+
+    def summed(self, own: Numbers) -> Numbers:
+        """The sum of the arrays of all processes, in their order: all have equal bits."""
 
 
 class CollectiveMessages:
@@ -30,6 +38,10 @@ class CollectiveMessages:
         parts = own.new_empty(group.size(), *own.shape)
         group.allgather([list(parts.unbind(0))], [own.contiguous()]).wait()
         return parts
+
+    def summed(self, own: Numbers) -> Numbers:
+        """The sum of the arrays of all processes, in their order: all have equal bits."""
+        return self.gathered(torch.from_numpy(own)).sum(0).numpy()
 
 
 def summed(messages: Messages, own: Tensor) -> Tensor:

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from runner.engine.messages import Messages, summed
+from runner.engine.messages import Messages, Numbers
 from runner.engine.precision import full
 
-Numbers = NDArray[np.float64]  # one for each channel
 BATCHNORMS = nn.modules.batchnorm._BatchNorm
 
 
@@ -106,7 +104,7 @@ def _statistics(messages: Messages, x: Tensor) -> _Statistics:
         squares += var.cpu().numpy()
         own[-1] = 1
         own *= count
-    sums = summed(messages, torch.from_numpy(own)).numpy()
+    sums = messages.summed(own)
     total = int(sums[-1])
     if total < 2:
         raise ValueError("BatchNorm in training needs more than one value a channel")
@@ -132,32 +130,33 @@ class _Normalise(torch.autograd.Function):
         offset = -gain * batch.mean
         if bias is not None:
             offset += bias.detach().cpu().numpy()
-        *saved, offsets = _vectors(full(x), batch.mean, scale, gain, offset)
-        ctx.save_for_backward(x, *saved)
+        means, scales, gains, offsets = _vectors(full(x), batch.mean, scale, gain, offset)
+        ctx.shape = 1, -1, *(1,) * (x.dim() - 2)  # of numbers that belong to a channel's values
+        gains, offsets = gains.view(ctx.shape), offsets.view(ctx.shape)
+        ctx.save_for_backward(x, means, scales, gains)
         ctx.count, ctx.messages, ctx.affine = batch.count, messages, weight is not None
-        shape, gains = _each_channel(x), saved[-1]
-        return torch.addcmul(offsets.view(shape), gains.view(shape), x, out=torch.empty_like(x))
+        ctx.mean, ctx.scale, ctx.gain = batch.mean, scale, gain
+        return torch.addcmul(offsets, gains, x, out=torch.empty_like(x))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of input, weight and bias; the latter two are sums over this process' share."""
         (grad,) = grads
-        x, mean, scale, gain = ctx.saved_tensors
+        x, means, scales, gains = ctx.saved_tensors
         # Sums over this process' values of grad * normalised input and of grad, (C,).
         if len(x):
             _, *own = torch.ops.aten.native_batch_norm_backward(
-                grad, x, None, None, None, mean, scale, True, 0.0, [False, True, True]
+                grad, x, None, None, None, means, scales, True, 0.0, [False, True, True]
             )
         else:
-            own = [mean * 0, mean * 0]
-        sums = summed(ctx.messages, torch.stack(own).cpu())
-        by_normalised, by_one = sums.div_(ctx.count).to(x.device)  # means over the batch
-        slope = gain * scale * by_normalised
-        offset = (slope * mean).addcmul_(gain, by_one, value=-1)
-        shape = _each_channel(x)
+            own = [means * 0, means * 0]
+        sums = ctx.messages.summed(np.array([each.cpu().numpy() for each in own], np.float64))
+        by_normalised, by_one = sums / ctx.count  # means over the batch
+        slope = ctx.gain * ctx.scale * by_normalised
+        slopes, offsets = _vectors(scales, slope, slope * ctx.mean - ctx.gain * by_one)
         # gain * grad - slope * x + offset, in two passes over the values
-        for_input = torch.addcmul(offset.view(shape), slope.view(shape), x, value=-1)
-        for_input.addcmul_(gain.view(shape), grad)
+        for_input = torch.addcmul(offsets.view(ctx.shape), slopes.view(ctx.shape), x, value=-1)
+        for_input.addcmul_(gains, grad)
         affine = own if ctx.affine else (None, None)
         return for_input.to(x.dtype), *affine, None, None, None
 
@@ -165,8 +164,3 @@ class _Normalise(torch.autograd.Function):
 def _vectors(like: Tensor, *numbers: Numbers) -> tuple[Tensor, ...]:
     """The numbers of the channels as tensors (C,) of the type and on the device of `like`."""
     return torch.from_numpy(np.stack(numbers)).to(like).unbind()
-
-
-def _each_channel(x: Tensor) -> tuple[int, ...]:
-    """The shape of numbers (C,) that belong to all values of a channel of `x`."""
-    return (1, -1, *(1,) * (x.dim() - 2))
